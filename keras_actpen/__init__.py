@@ -1,0 +1,2 @@
+"""Penalise and watch what Keras layers put out."""
+__version__ = "0.1.0"
