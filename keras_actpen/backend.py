@@ -3,10 +3,18 @@
 The only module that may import a backend, and only the one Keras has chosen.
 """
 
+import contextlib
+
 import keras
+import numpy as np
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+elif keras.backend.backend() == "jax":
+    import jax
+    import jax.numpy as jnp
+elif keras.backend.backend() == "torch":
+    import torch
 
 
 def replica_count() -> int:
@@ -33,3 +41,97 @@ def replica_mean(value):
         return value
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
+
+
+def global_range(low, high):
+    """Minimum of `low` and maximum of `high` over the replicas of the step.
+
+    Replicas that agree on the range of a histogram can add up their counts.
+    An all-gather, because tf.distribute has no MIN or MAX reduction.
+    """
+    if replica_count() == 1:
+        return low, high
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return low, high
+    ranges = context.all_gather(tf.stack([[low, high]]), axis=0)
+    return tf.reduce_min(ranges[:, 0]), tf.reduce_max(ranges[:, 1])
+
+
+def bucket_counts(values, counted, low, high, buckets: int):
+    """Counts of `values` in `buckets` equal buckets from `low` to `high`.
+
+    The index is computed in float64, as NumPy and TensorBoard do: in float32
+    thousands of values land one bucket off, and a range beyond 3.4e38
+    overflows.
+
+    Args:
+        values: Float32 tensor.
+        counted: Boolean tensor of the same shape, `False` for values that do
+            not count, which may be NaN or infinite; the others lie between
+            `low` and `high`.
+        low: Float32 scalar, the left edge of the first bucket.
+        high: Float32 scalar, the right edge of the last bucket. If it equals
+            `low` everything counts in the first bucket.
+        buckets: Number of buckets.
+
+    Returns:
+        Integer tensor of shape `(buckets + 2,)`; the last two entries count
+        the values on the right edge and those that do not count.
+    """
+    # 2.8 million values on 2 cores: 5 ms on TensorFlow and JAX, 9 on torch.
+    # Keras's own `ops.histogram` has float32 edges and takes many times that.
+    size = buckets + 2
+    if keras.backend.backend() == "tensorflow":
+        low, high = tf.cast(low, "float64"), tf.cast(high, "float64")
+        width = tf.where(high > low, (high - low) / buckets, 1.0)
+        index = tf.cast((tf.cast(values, "float64") - low) / width, "int32")
+        # Not tf.math.bincount: XLA needs a size that is constant.
+        return tf.raw_ops.DenseBincount(
+            input=tf.reshape(tf.where(counted, index, size - 1), [-1]),
+            size=tf.constant(size),
+            weights=tf.constant([], "int32"),
+            binary_output=False,
+        )
+    if keras.backend.backend() == "jax":
+        with jax.enable_x64(True):
+            values, low, high = (
+                jax.lax.convert_element_type(x, "float64")
+                for x in (values, low, high)
+            )
+            width = jnp.where(high > low, (high - low) / buckets, 1.0)
+            index = jax.lax.convert_element_type(
+                (values - low) / width, "int32"
+            )
+        index = jnp.where(counted, index, size - 1)
+        # A scatter is serial on a CPU, and so is all that XLA fuses with it:
+        # 13 ms instead of 5.
+        index = jax.lax.optimization_barrier(index.reshape(-1))
+        return jnp.zeros(size, "int32").at[index].add(1)
+    low, high = low.double(), high.double()
+    width = torch.where(high > low, (high - low) / buckets, 1.0)
+    index = values.double().sub_(low).div_(width).int()
+    index = index.masked_fill_(~counted, size - 1).reshape(-1)
+    # Not torch.bincount, which waits for a GPU.
+    counts = index.new_zeros(size)
+    return counts.index_add_(0, index, index.new_ones(1).expand(index.shape))
+
+
+def local_values(variable: keras.Variable) -> list[np.ndarray]:
+    """Host copies of `variable`, one for each replica of this process.
+
+    Reading an on-read variable adds up the replicas, which is wrong for a
+    mean or a minimum.
+    """
+    value = variable.value
+    strategy = getattr(value, "distribute_strategy", None)
+    if strategy is None:
+        return [keras.ops.convert_to_numpy(value)]
+    return [v.numpy() for v in strategy.experimental_local_results(value)]
+
+
+def strategy_scope(model):
+    """Scope in which variables of `model` have to be created."""
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.scope()
+    return contextlib.nullcontext()

@@ -1,25 +1,101 @@
 """What is penalised: scalar functions of a layer's activations."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_actpen.penalties.base import FunctionPenalty, Penalty, snake_case
-from keras_actpen.penalties.norms import L1, L1L2, L2
+from keras_actpen.penalties.base import Penalty, snake_case
+from keras_actpen.penalties.bounds import Range, Saturation
+from keras_actpen.penalties.decorrelation import (
+    Covariance,
+    Decorrelation,
+    DeCov,
+    VarianceFloor,
+)
+from keras_actpen.penalties.functions import FunctionPenalty
+from keras_actpen.penalties.logits import (
+    VIB,
+    ConfidencePenalty,
+    LoadBalance,
+    ZLoss,
+)
+from keras_actpen.penalties.moments import FeatureNorm, Kurtosis, MomentMatching
+from keras_actpen.penalties.norms import L1, L1L2, L2, Huber, LInf
+from keras_actpen.penalties.sequence import (
+    ActivationRegularization,
+    NormStabilizer,
+    TemporalActivationRegularization,
+    TotalVariation,
+)
+from keras_actpen.penalties.sparsity import Hoyer, KLSparsity, LogSparsity
+from keras_actpen.penalties.units import DeadUnitRevival, GroupLasso
 
 __all__ = [
     "L1",
     "L1L2",
     "L2",
+    "VIB",
+    "ActivationRegularization",
+    "ConfidencePenalty",
+    "Covariance",
+    "DeCov",
+    "DeadUnitRevival",
+    "Decorrelation",
+    "FeatureNorm",
     "FunctionPenalty",
+    "GroupLasso",
+    "Hoyer",
+    "Huber",
+    "KLSparsity",
+    "Kurtosis",
+    "LInf",
+    "LoadBalance",
+    "LogSparsity",
+    "MomentMatching",
+    "NormStabilizer",
     "Penalty",
+    "Range",
+    "Saturation",
+    "TemporalActivationRegularization",
+    "TotalVariation",
+    "VarianceFloor",
+    "ZLoss",
     "deserialize",
     "get",
     "serialize",
 ]
 
-_CLASSES = (L1, L2, L1L2)
+_CLASSES = (
+    L1,
+    L2,
+    L1L2,
+    Huber,
+    LInf,
+    ActivationRegularization,
+    TemporalActivationRegularization,
+    NormStabilizer,
+    TotalVariation,
+    KLSparsity,
+    Hoyer,
+    LogSparsity,
+    GroupLasso,
+    DeadUnitRevival,
+    ConfidencePenalty,
+    ZLoss,
+    LoadBalance,
+    VIB,
+    DeCov,
+    VarianceFloor,
+    Covariance,
+    Decorrelation,
+    Range,
+    Saturation,
+    MomentMatching,
+    FeatureNorm,
+    Kurtosis,
+)
 _BY_IDENTIFIER = {
     identifier: cls
     for cls in _CLASSES
@@ -62,14 +138,18 @@ def get(identifier: "Penalty | str | dict[str, Any] | Callable") -> Penalty:
     if isinstance(identifier, Penalty):
         return identifier
     if isinstance(identifier, dict):
-        return deserialize(identifier)
+        return get(deserialize(identifier))
     if isinstance(identifier, str):
         if identifier not in _BY_IDENTIFIER:
             known = sorted(snake_case(cls.__name__) for cls in _CLASSES)
+            near = difflib.get_close_matches(
+                snake_case(identifier), known, n=3, cutoff=0.5
+            )
+            hint = f" Did you mean {' or '.join(map(repr, near))}?"
             raise ValueError(
                 "Invalid value received for argument `penalty`. Expected one "
                 f"of {known}, a Penalty, a keras Regularizer or a function. "
-                f"Received: penalty={identifier!r}"
+                f"Received: penalty={identifier!r}.{hint if near else ''}"
             )
         return _BY_IDENTIFIER[identifier]()
     if isinstance(identifier, type):

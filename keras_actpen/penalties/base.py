@@ -1,4 +1,4 @@
-"""Base class of all penalties: coefficient, reduction, masks, dtype."""
+"""Base classes of all penalties: coefficient, reduction, name, target."""
 
 import math
 import numbers
@@ -9,9 +9,42 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_actpen import backend
+from keras_actpen.penalties.reductions import apply_mask, reduce
+from keras_actpen.penalties.targets import check_rank
 
 REDUCTIONS = ("batch", "mean", "sum")
+
+
+def check_number(
+    argument: str,
+    value: Any,
+    expected: str,
+    suits: Callable[[float], bool] = lambda value: True,
+) -> float:
+    """Return `value` as a float if it is finite and `suits(value)`.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: What was passed for it.
+        expected: What to write, for the message: it follows "Expected".
+        suits: Says whether a finite number is in range.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If `value` is not finite or not in range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"Invalid type received for argument `{argument}`. Expected "
+            f"{expected}. Received: {argument}={value!r} (of type "
+            f"{type(value).__name__})"
+        )
+    if not math.isfinite(value) or not suits(value):
+        raise ValueError(
+            f"Invalid value received for argument `{argument}`. Expected "
+            f"{expected}. Received: {argument}={value!r}"
+        )
+    return float(value)
 
 
 def check_coefficient(argument: str, value: Any) -> float:
@@ -21,19 +54,48 @@ def check_coefficient(argument: str, value: Any) -> float:
         TypeError: If `value` is not a real number.
         ValueError: If `value` is negative, NaN or infinite.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected a "
-            f"finite number >= 0, for example {argument}=0.01. Received: "
-            f"{argument}={value!r} (of type {type(value).__name__})"
-        )
-    if not math.isfinite(value) or value < 0:
+    return check_number(
+        argument,
+        value,
+        f"a finite number >= 0, for example {argument}=0.01",
+        lambda value: value >= 0,
+    )
+
+
+def check_choice(argument: str, value: Any, choices: tuple) -> Any:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not any(value is choice or value == choice for choice in choices):
         raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected a "
-            f"finite number >= 0, for example {argument}=0.01. Received: "
-            f"{argument}={value!r}"
+            f"Invalid value received for argument `{argument}`. Expected "
+            f"one of {choices}. Received: {argument}={value!r}"
         )
-    return float(value)
+    return value
+
+
+def check_term_name(name: Any) -> str:
+    """Return `name` if it can name a term in logs and in TensorBoard tags.
+
+    Raises:
+        TypeError: If `name` is not a string.
+        ValueError: If `name` is empty or holds a slash.
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            "Invalid type received for argument `name`. Expected a string, "
+            f"for example name='sparsity'. Received: name={name!r} (of type "
+            f"{type(name).__name__})"
+        )
+    if not name or "/" in name:
+        raise ValueError(
+            "Invalid value received for argument `name`. Expected a "
+            "non-empty string without '/', for example name='sparsity'. "
+            f"Received: name={name!r}"
+        )
+    return name
 
 
 def snake_case(name: str) -> str:
@@ -44,56 +106,10 @@ def snake_case(name: str) -> str:
 
 def at_least_float32(x):
     """Cast half-precision activations to float32, leave wider ones alone."""
+    x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
         return x
     return ops.cast(x, "float32")
-
-
-def expand_mask(mask, rank: int):
-    """Append axes of size 1 to a boolean `mask` until it has rank `rank`."""
-    while len(mask.shape) < rank:
-        mask = ops.expand_dims(mask, -1)
-    return ops.cast(mask, "bool")
-
-
-def apply_mask(activations, mask):
-    """Set masked positions to 0, whatever they hold (NaN and inf too)."""
-    if mask is None:
-        return activations
-    mask = expand_mask(mask, len(activations.shape))
-    return ops.where(mask, activations, ops.zeros_like(activations))
-
-
-def _size(x):
-    """Number of elements of `x` as a float, dynamic axes included."""
-    return ops.cast(ops.prod(ops.shape(x)), "float32")
-
-
-def reduce(values, mask, reduction: str):
-    """Reduce unreduced penalty values to one scalar.
-
-    Args:
-        values: Float tensor of shape `(batch, ...)`.
-        mask: Boolean tensor whose axes are the first axes of `values`, or
-            `None`. Where it is `False` a value leaves the sum, and the
-            divisor of `"mean"`.
-        reduction: `"batch"` divides the sum by the batch size, `"mean"` by
-            the number of values that count, `"sum"` by nothing.
-    """
-    total = ops.sum(apply_mask(values, mask))
-    if reduction == "sum":
-        # Keras divides added losses by the number of replicas.
-        return total * backend.replica_count()
-    if reduction == "batch":
-        divisor = ops.cast(ops.shape(values)[0], total.dtype)
-    elif mask is None:
-        divisor = ops.cast(_size(values), total.dtype)
-    else:
-        counted = ops.broadcast_to(
-            expand_mask(mask, len(values.shape)), ops.shape(values)
-        )
-        divisor = ops.sum(ops.cast(counted, total.dtype))
-    return ops.divide_no_nan(total, backend.replica_mean(divisor))
 
 
 class Penalty:
@@ -111,7 +127,8 @@ class Penalty:
     model = attach_penalty(model, "dense_4", FourthPower(0.001))
     ```
 
-    A subclass with parameters of its own also extends `get_config`.
+    A subclass with parameters of its own also extends `get_config`, one that
+    suits only some outputs `check_target`.
 
     Args:
         coefficient: Finite number >= 0, the factor of the penalty.
@@ -135,14 +152,11 @@ class Penalty:
         reduction: str = "batch",
         name: str | None = None,
     ):
-        if reduction not in REDUCTIONS:
-            raise ValueError(
-                "Invalid value received for argument `reduction`. Expected "
-                f"one of {REDUCTIONS}. Received: reduction={reduction!r}"
-            )
         self.coefficient = check_coefficient("coefficient", coefficient)
-        self.reduction = reduction
-        self.name = check_term_name(name or snake_case(type(self).__name__))
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
+        if name is None:
+            name = snake_case(type(self).__name__)
+        self.name = check_term_name(name)
 
     def unreduced(self, activations):
         """Penalty of every element or of every position.
@@ -168,7 +182,8 @@ class Penalty:
                 position does not count, or `None`.
 
         Returns:
-            Scalar of dtype float32, float64 for float64 activations.
+            Scalar of dtype float32, float64 for float64 activations; 0 if
+            no position counts.
         """
         activations = apply_mask(at_least_float32(activations), mask)
         return reduce(self.unreduced(activations), mask, self.reduction)
@@ -176,6 +191,23 @@ class Penalty:
     def __call__(self, activations, mask=None):
         """Coefficient times `value(activations, mask)`."""
         return self.coefficient * self.value(activations, mask)
+
+    def check_target(
+        self, output: Any, activation: Callable | None, on: str
+    ) -> None:
+        """Refuse a layer's output that this penalty cannot suit.
+
+        Called when the penalty is attached. The default accepts everything.
+
+        Args:
+            output: Symbolic tensor with `shape` and `dtype`: what is
+                penalised.
+            activation: The layer's `activation`, or `None` if it has none.
+            on: `"output"` or `"preactivation"`.
+
+        Raises:
+            ValueError: If this output does not suit.
+        """
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""
@@ -192,94 +224,44 @@ class Penalty:
 
     def __repr__(self) -> str:
         """Show the class with its arguments."""
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        arguments = ", ".join(
+            f"{k}={v!r}" for k, v in self.get_config().items()
+        )
         return f"{type(self).__name__}({arguments})"
 
 
-def check_term_name(name: Any) -> str:
-    """Return `name` if it can name a term in logs and in TensorBoard tags.
+class PositionPenalty(Penalty):
+    """A penalty that has one value a position: it needs a units axis."""
 
-    Raises:
-        TypeError: If `name` is not a string.
-        ValueError: If `name` is empty or holds a slash.
-    """
-    if not isinstance(name, str):
-        raise TypeError(
-            "Invalid type received for argument `name`. Expected a string, "
-            f"for example name='sparsity'. Received: name={name!r} (of type "
-            f"{type(name).__name__})"
-        )
-    if not name or "/" in name:
-        raise ValueError(
-            "Invalid value received for argument `name`. Expected a "
-            "non-empty string without '/', for example name='sparsity'. "
-            f"Received: name={name!r}"
-        )
-    return name
+    least_rank = 2
+
+    def check_target(self, output, activation, on):
+        """Refuse outputs without an axis of units."""
+        check_rank(self, output, self.least_rank)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
-class FunctionPenalty(Penalty):
-    """A plain function or a Keras regularizer as a penalty.
+class FixedPenalty(Penalty):
+    """A mean over all axes or a statistic of the batch: no `reduction`.
 
-    Its value is divided by the batch size, as Keras does for
-    `activity_regularizer`. The function sees the activations in float32 or
-    wider, with masked positions set to 0.
+    It is divided by the number of positions (or elements) that count, by its
+    definition.
 
     Args:
-        function: Callable `f(activations) -> scalar`, for instance a
-            `keras.regularizers.Regularizer`.
-        coefficient: Finite number >= 0, the factor of the function's value.
-        name: Name of the term. Defaults to the function's name, or the
-            regularizer's snake-case class name.
+        coefficient: Finite number >= 0, the factor of the penalty.
+        name: Name of the term. Defaults to the snake-case class name.
     """
 
-    def __init__(
-        self,
-        function: Callable[[Any], Any],
-        coefficient: float = 1.0,
-        *,
-        name: str | None = None,
-    ):
-        super().__init__(coefficient, name=name or _function_name(function))
-        self.function = function
+    least_rank = 1
 
-    def value(self, activations, mask=None):
-        """Value of the function divided by the batch size."""
-        activations = at_least_float32(activations)
-        value = self.function(apply_mask(activations, mask))
-        shape = getattr(value, "shape", ())
-        if len(shape) > 0:
-            raise ValueError(
-                "Invalid value received for argument `penalty`. Expected a "
-                "function that returns a scalar, for example `lambda h: "
-                f"keras.ops.sum(h ** 4)`. Received: {self.name} returned a "
-                f"tensor of shape {tuple(shape)}"
-            )
-        value = ops.cast(value, activations.dtype)
-        batch = ops.cast(ops.shape(activations)[0], value.dtype)
-        return ops.divide_no_nan(value, backend.replica_mean(batch))
+    def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
+        super().__init__(coefficient, reduction="mean", name=name)
+
+    def check_target(self, output, activation, on):
+        """Refuse outputs of too small a rank."""
+        check_rank(self, output, self.least_rank)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""
-        return {
-            "function": keras.saving.serialize_keras_object(self.function),
-            "coefficient": self.coefficient,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "FunctionPenalty":
-        """Re-create a penalty from `get_config()`, under Keras's safe mode."""
-        config = dict(config)
-        config["function"] = keras.saving.deserialize_keras_object(
-            config["function"]
-        )
-        return cls(**config)
-
-
-def _function_name(function: Callable[[Any], Any]) -> str:
-    if isinstance(function, keras.regularizers.Regularizer):
-        return snake_case(type(function).__name__)
-    name = getattr(function, "__name__", snake_case(type(function).__name__))
-    return "lambda" if name == "<lambda>" else name
+        config = super().get_config()
+        del config["reduction"]
+        return config

@@ -1,0 +1,206 @@
+"""What is shown: points, histograms, texts, images as TensorBoard's protos.
+
+This module and `dashboards` are the only ones that know the protos. Every
+function is pure. Neither Keras nor TensorFlow is imported; TensorBoard's own
+`histogram.summary.pb` imports TensorFlow where it is installed, so it is not
+used.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.scalar import metadata as scalar_metadata
+from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.util.tensor_util import make_tensor_proto
+
+Value = summary_pb2.Summary.Value
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Channels of an image -> PNG's colour type.
+_PNG_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
+
+
+def scalar(tag: str, value: float, description: str = "") -> Value:
+    """One point of a curve.
+
+    Args:
+        tag: Tag of the curve; what stands before its first `/` is its group.
+        value: Any real number, NaN and infinities too; stored as float32.
+        description: Markdown, shown beside the chart.
+
+    Returns:
+        A `Summary.Value` of TensorBoard's `scalars` plugin.
+    """
+    with np.errstate(over="ignore"):
+        value = np.float32(value)
+    metadata = scalar_metadata.create_summary_metadata(None, description)
+    metadata.data_class = summary_pb2.DATA_CLASS_SCALAR
+    return Value(tag=tag, metadata=metadata, tensor=make_tensor_proto(value))
+
+
+def histogram(tag: str, buckets: np.ndarray, description: str = "") -> Value:
+    """A histogram whose buckets are already counted.
+
+    Args:
+        tag: Tag of the histogram.
+        buckets: Array of shape `(buckets, 3)`, rows of left edge, right edge
+            and count in ascending order; stored as float64.
+        description: Markdown, shown beside the chart.
+
+    Returns:
+        A `Summary.Value` of TensorBoard's `histograms` plugin.
+
+    Raises:
+        ValueError: If `buckets` has another shape or holds NaN or infinity,
+            which TensorBoard's pages cannot draw.
+    """
+    buckets = np.asarray(buckets, dtype=np.float64)
+    if buckets.ndim != 2 or buckets.shape[1] != 3:
+        raise ValueError(
+            "Invalid value received for argument `buckets`. Expected an "
+            "array of shape (buckets, 3), rows of left edge, right edge and "
+            f"count. Received: an array of shape {buckets.shape}"
+        )
+    if not np.isfinite(buckets).all():
+        raise ValueError(
+            "Invalid value received for argument `buckets`. Expected finite "
+            "edges and counts; count NaN and infinities apart. Received: "
+            f"buckets={buckets.tolist()}"
+        )
+    metadata = histogram_metadata.create_summary_metadata(None, description)
+    metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
+    return Value(tag=tag, metadata=metadata, tensor=make_tensor_proto(buckets))
+
+
+def text(tag: str, markdown: str, description: str = "") -> Value:
+    """A text in Markdown.
+
+    Args:
+        tag: Tag of the text.
+        markdown: The text; TensorBoard renders tables too.
+        description: Markdown that says what the text is.
+
+    Returns:
+        A `Summary.Value` of TensorBoard's `text` plugin.
+    """
+    metadata = text_metadata.create_summary_metadata(None, description)
+    metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
+    return Value(tag=tag, metadata=metadata, tensor=string_tensor(markdown))
+
+
+def image(tag: str, pixels: np.ndarray | bytes, description: str = "") -> Value:
+    """One image.
+
+    Args:
+        tag: Tag of the image.
+        pixels: A uint8 array of shape `(height, width)` or `(height, width,
+            channels)` with 1, 3 or 4 channels, or the bytes of a PNG file.
+        description: Markdown, shown beside the image.
+
+    Returns:
+        A `Summary.Value` of TensorBoard's `images` plugin.
+
+    Raises:
+        ValueError: If `pixels` is neither of both.
+    """
+    content = pixels if isinstance(pixels, bytes) else encode_png(pixels)
+    if not content.startswith(_PNG_SIGNATURE):
+        raise ValueError(
+            "Invalid value received for argument `pixels`. Expected a uint8 "
+            "array or the bytes of a PNG file. Received: bytes that start "
+            f"with {content[:8]!r}"
+        )
+    width, height = struct.unpack(">II", content[16:24])
+    metadata = image_metadata.create_summary_metadata(None, description)
+    metadata.data_class = summary_pb2.DATA_CLASS_BLOB_SEQUENCE
+    tensor = string_tensor([str(width), str(height), content])
+    return Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode an image as PNG, without loss.
+
+    Args:
+        pixels: A uint8 array of shape `(height, width)` or `(height, width,
+            channels)` with 1, 3 or 4 channels.
+
+    Returns:
+        The bytes of a PNG file.
+
+    Raises:
+        ValueError: If `pixels` has another dtype or shape, or no pixel.
+    """
+    pixels = np.asarray(pixels)
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    if (
+        planes.dtype != np.uint8
+        or planes.ndim != 3
+        or planes.shape[2] not in _PNG_COLOUR_TYPES
+        or planes.size == 0
+    ):
+        raise ValueError(
+            "Invalid value received for argument `pixels`. Expected a uint8 "
+            "array of shape (height, width) or (height, width, channels) "
+            "with 1, 3 or 4 channels. Received: an array of dtype "
+            f"{pixels.dtype} and shape {pixels.shape}"
+        )
+    height, width, channels = planes.shape
+    colour_type = _PNG_COLOUR_TYPES[channels]
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    # Every row starts with the number of its filter; 0 is none.
+    rows = np.zeros((height, 1 + width * channels), dtype=np.uint8)
+    rows[:, 1:] = planes.reshape(height, -1)
+    return (
+        _PNG_SIGNATURE
+        + _png_chunk(b"IHDR", header)
+        + _png_chunk(b"IDAT", zlib.compress(rows.tobytes()))
+        + _png_chunk(b"IEND", b"")
+    )
+
+
+def header_event(wall_time: float) -> bytes:
+    """The serialised event that every event file starts with."""
+    source = event_pb2.SourceMetadata(writer=__name__)
+    return event_pb2.Event(
+        wall_time=wall_time,
+        file_version="brain.Event:2",
+        source_metadata=source,
+    ).SerializeToString()
+
+
+def event(values: Iterable[Value], step: int, wall_time: float) -> bytes:
+    """A serialised event.
+
+    Args:
+        values: What the functions above return; any number of them.
+        step: Epoch or batch.
+        wall_time: Seconds since 1970.
+
+    Returns:
+        The content of one record of an event file.
+    """
+    summary = summary_pb2.Summary(value=values)
+    return event_pb2.Event(
+        wall_time=wall_time, step=step, summary=summary
+    ).SerializeToString()
+
+
+def string_tensor(data: str | bytes | list[str | bytes]) -> TensorProto:
+    """A tensor of strings, of shape `()` or `(len(data),)`."""
+    return make_tensor_proto(data, dtype=np.object_)
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", checksum)
+    )

@@ -1,0 +1,248 @@
+"""Everything that needs one of Keras's private attributes.
+
+Each function says why the public API is not enough. All were checked on Keras
+3.14 and 3.15; `tests/test_internals.py` fails when Keras changes one of them.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras.src import backend as keras_backend
+from keras.src.backend.common.name_scope import current_path
+from keras.src.models.functional import Functional
+
+
+class TransparentLayer(keras.layers.Layer):
+    """A layer around another one that Keras's bookkeeping does not notice."""
+
+    def __init__(self, layer: keras.layers.Layer):
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self._cleared_scope = None
+        # The wrapped layer converts its own arguments: it may want integers,
+        # strings, or tensors that are not converted at all.
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        self._call_context_args = set(layer._call_context_args)
+        self._call_has_context_arg = {
+            name: name in self.call_signature_parameters
+            for name in self._call_context_args
+        }
+
+    def _open_name_scope(self):
+        # Variables that the wrapped layer has still to create keep the path
+        # they have without the wrapper; weight files and dtype policy maps
+        # go by it.
+        if self._parent_path is None:
+            self._parent_path = current_path()
+        return contextlib.nullcontext()
+
+    def _obj_type(self):
+        # A wrapped model saves its layers as a model does.
+        return self.wrapped_layer._obj_type()
+
+    def _clear_losses(self):
+        # The JAX trainer runs `model.call`, not `model.__call__`, so every
+        # call of a layer is an outermost one, and Keras clears the losses
+        # that the same layer added earlier in the same step (7.5 becomes 6.0
+        # for a layer called twice; Keras 3.15). Once a scope is enough.
+        scope = keras_backend.get_stateless_scope()
+        if scope is not None:
+            if self._cleared_scope is not None and (
+                self._cleared_scope() is scope
+            ):
+                return
+            self._cleared_scope = weakref.ref(scope)
+        super()._clear_losses()
+
+
+def mask_of(tensor: Any) -> Any:
+    """Mask that Keras has put on `tensor`, or None. No public equivalent."""
+    return keras_backend.get_keras_mask(tensor)
+
+
+def output_spec(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Trace `function` on symbolic tensors, errors left as they are.
+
+    `keras.Operation.compute_output_spec` wraps every error into one about
+    shape inference, which hides what the user has to change.
+    """
+    return keras_backend.compute_output_spec(function, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
+    """Let a built layer gain or lose sub-layers.
+
+    Keras locks a layer's state when it is built.
+    """
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        if locked:
+            layer._tracker.lock()
+
+
+def track(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
+    """Make `child` a sub-layer of the built `layer`, under no attribute."""
+    with unlocked(layer):
+        layer._tracker.track(child)
+
+
+def untrack(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
+    """Undo `track`."""
+    with unlocked(layer):
+        layer._tracker.untrack(child)
+
+
+def functional_like(
+    model: Functional, inputs: Any, outputs: Any
+) -> keras.Model:
+    """A Functional model of `model`'s own class on other tensors.
+
+    The class's `__init__` is not run: it would build other layers.
+    `keras.Model.__init__` cannot be run on such a class by itself.
+    """
+    new = type(model).__new__(type(model))
+    Functional.__init__(new, inputs, outputs, name=model.name)
+    return new
+
+
+def sequential_like(
+    model: keras.Sequential, layers: list[Any]
+) -> keras.Sequential:
+    """A Sequential model of `model`'s own class with other layers.
+
+    The class's `__init__` is not run: it would build other layers.
+    """
+    new = type(model).__new__(type(model))
+    keras.Sequential.__init__(new, layers, name=model.name)
+    return new
+
+
+# What a rebuilt model gets from its own construction, and must keep.
+_OWN_ATTRIBUTES = frozenset(
+    ("_layers", "_functional", "_tracker", "_torch_params")
+)
+# What construction sets to a default and the original may have changed.
+_CHANGEABLE_ATTRIBUTES = (
+    "_trainable",
+    "_auto_config",
+    "_dtype_policy",
+    "_supports_masking",
+    "supports_jit",
+    "_path",
+    "_parent_path",
+    "_build_shapes_dict",
+    "_call_context_args",
+    "_call_has_context_arg",
+)
+
+
+def carry_over(old: keras.Model, new: keras.Model, visit: Callable) -> None:
+    """Give a rebuilt model the attributes its class or its user has set.
+
+    Args:
+        old: The model that was rebuilt.
+        new: The rebuilt model.
+        visit: Maps a layer of `old` to the one in its place in `new`.
+    """
+
+    def mapped(value):
+        if isinstance(value, keras.layers.Layer):
+            return visit(value)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(mapped, value))
+        if isinstance(value, list | tuple):
+            return (tuple if isinstance(value, tuple) else list)(
+                map(mapped, value)
+            )
+        if isinstance(value, dict):
+            return {key: mapped(item) for key, item in value.items()}
+        return value
+
+    attributes = {**vars(old), **vars(old).get("_modules", {})}
+    present = {**vars(new), **vars(new).get("_modules", {})}
+    for name, value in attributes.items():
+        if name not in present and name not in _OWN_ATTRIBUTES:
+            setattr(new, name, mapped(value))
+    for name in _CHANGEABLE_ATTRIBUTES:
+        if name in vars(old):
+            # Not setattr: the setter of `trainable` rewrites every layer.
+            vars(new)[name] = vars(old)[name]
+
+
+def share_compile_state(old: keras.Model, new: keras.Model) -> None:
+    """Compile `new` with the very objects that `old` is compiled with.
+
+    `get_compile_config` goes through serialisation: lambda losses raise, and
+    the optimizer starts again at iteration 0.
+    """
+    config = old._compile_config.config
+    keras.Model.compile(
+        new,
+        optimizer=old.optimizer,
+        loss=config["loss"],
+        loss_weights=config["loss_weights"],
+        metrics=config["metrics"],
+        weighted_metrics=config["weighted_metrics"],
+        run_eagerly=old.run_eagerly,
+        steps_per_execution=old.steps_per_execution,
+        jit_compile=config["jit_compile"],
+        # The optimizer is already wrapped if it had to be.
+        auto_scale_loss=False,
+    )
+    # Metric objects are shared: a second set of containers around them would
+    # reset or count them twice.
+    new._compile_loss = old._compile_loss
+    # Not setattr, which would track the metrics a second time.
+    vars(new)["_compile_metrics"] = old._compile_metrics
+
+
+def replace_sublayer(
+    owner: keras.layers.Layer,
+    old: keras.layers.Layer,
+    new: keras.layers.Layer,
+) -> None:
+    """Put `new` everywhere that `owner` holds `old`, order kept.
+
+    Setting the attribute anew would append to the list of sub-layers, which
+    changes the order of the weights, and is refused on a built layer.
+    """
+
+    def replaced(value):
+        if value is old:
+            return new
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(replaced, value))
+        if isinstance(value, tuple):
+            return tuple(map(replaced, value))
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                if (changed := replaced(item)) is not item:
+                    value[index] = changed
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if (changed := replaced(item)) is not item:
+                    value[key] = changed
+        return value
+
+    with unlocked(owner):
+        owner._tracker.replace_tracked_value("layers", old, new)
+        attributes = {
+            name: value
+            for name, value in {
+                **vars(owner),
+                **vars(owner).get("_modules", {}),
+            }.items()
+            if name not in _OWN_ATTRIBUTES
+        }
+        for name, value in attributes.items():
+            if (changed := replaced(value)) is not value:
+                setattr(owner, name, changed)
+    if hasattr(owner, "_torch_params"):
+        owner._track_variables()

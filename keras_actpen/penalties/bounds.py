@@ -1,0 +1,124 @@
+"""Penalties of values that leave a range."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_actpen.penalties.base import (
+    FixedPenalty,
+    check_coefficient,
+    check_number,
+)
+from keras_actpen.penalties.reductions import absolute
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class Range(FixedPenalty):
+    """Mean squared distance from an interval.
+
+    `coefficient * mean (relu(low - h)^2 + relu(h - high)^2)`, over all axes
+    and counted positions. 0 inside. Keeps activations where a quantiser, a
+    fixed-point format or a decoder can take them; suits any layer. Usual
+    coefficients are 1e-3 to 1. Right on the global batch under tf.distribute.
+
+    Common in quantisation practice; no paper of its own.
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = Range(1.0, low=-1.0, high=1.0)
+    >>> float(penalty(np.array([[0.5, -2.0], [1.0, 4.0]], "float32")))
+    2.5
+
+    Args:
+        coefficient: Finite number >= 0.
+        low: Finite number, or `None` for no lower end.
+        high: Finite number, or `None` for no upper end.
+        name: Name of the term, by default `"range"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-2,
+        *,
+        low: float | None = -1.0,
+        high: float | None = 1.0,
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, name=name)
+        self.low = _end("low", low)
+        self.high = _end("high", high)
+        ends = (self.low, self.high)
+        if ends == (None, None) or (None not in ends and low > high):
+            raise ValueError(
+                "Invalid values received for arguments `low` and `high`. "
+                "Expected low <= high, one of which may be None. Received: "
+                f"low={low!r}, high={high!r}"
+            )
+
+    def unreduced(self, activations):
+        """Squared distance of every element."""
+        distance = 0.0
+        if self.low is not None:
+            distance += ops.square(ops.relu(self.low - activations))
+        if self.high is not None:
+            distance += ops.square(ops.relu(activations - self.high))
+        return distance
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that re-create this penalty."""
+        return {"low": self.low, "high": self.high, **super().get_config()}
+
+
+def _end(argument: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    return check_number(
+        argument, value, f"None or a finite number, for example {argument}=1.0"
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class Saturation(FixedPenalty):
+    """Mean squared excess of |h| over a threshold.
+
+    `coefficient * mean relu(|h| - threshold)^2`, over all axes and counted
+    positions. Keeps tanh units off their flat ends. Works best with
+    `on="preactivation"`, where a saturated unit still passes a gradient;
+    there a threshold of 1.47 is the same as 0.9 after tanh. Usual
+    coefficients are 1e-3 to 1e-1. Right on the global batch under
+    tf.distribute.
+
+    After Glorot and Bengio 2010, "Understanding the Difficulty of Training
+    Deep Feedforward Neural Networks" (of saturation; the penalty is common
+    practice).
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = Saturation(1.0, threshold=1.0)
+    >>> float(penalty(np.array([[0.5, -2.0], [1.0, 2.0]], "float32")))
+    0.5
+
+    Args:
+        coefficient: Finite number >= 0.
+        threshold: Finite number >= 0.
+        name: Name of the term, by default `"saturation"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-2,
+        *,
+        threshold: float = 0.9,
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, name=name)
+        self.threshold = check_coefficient("threshold", threshold)
+
+    def unreduced(self, activations):
+        """Squared excess of every element."""
+        return ops.square(ops.relu(absolute(activations) - self.threshold))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that re-create this penalty."""
+        return {"threshold": self.threshold, **super().get_config()}

@@ -1,0 +1,175 @@
+"""Masks, sums and batch statistics that every penalty shares.
+
+All of them count masked positions out of numerators and of divisors, and give
+the numbers of the global batch when tf.distribute splits it over replicas.
+"""
+
+from keras import ops
+
+from keras_actpen import backend
+
+
+def absolute(x):
+    """|x| with gradient sign(x), 0 at 0 on every backend.
+
+    `ops.abs` has gradient 1 at 0 on JAX and 0 elsewhere.
+    """
+    return x * ops.stop_gradient(ops.sign(x))
+
+
+def expand_mask(mask, rank: int):
+    """Append axes of size 1 to a boolean `mask` until it has rank `rank`."""
+    while len(mask.shape) < rank:
+        mask = ops.expand_dims(mask, -1)
+    return ops.cast(mask, "bool")
+
+
+def apply_mask(activations, mask):
+    """Set masked positions to 0, whatever they hold (NaN and inf too)."""
+    if mask is None:
+        return activations
+    mask = expand_mask(mask, len(activations.shape))
+    return ops.where(mask, activations, ops.zeros_like(activations))
+
+
+def safe_divisor(divisor):
+    """`divisor`, or 1 where it is 0 and the numerator is known to be 0.
+
+    `ops.divide_no_nan` would do for the value, but its gradient is NaN on
+    torch.
+    """
+    return ops.where(divisor == 0, ops.ones_like(divisor), divisor)
+
+
+def counted(values, mask):
+    """Number of elements of `values` that `mask` counts, as a float."""
+    if mask is None:
+        number = 1.0
+        for size in ops.shape(values):  # as floats: int32 ends at 2^31
+            number = number * ops.cast(size, values.dtype)
+        return ops.cast(number, values.dtype)
+    if len(mask.shape) > len(values.shape):
+        raise ValueError(
+            "Invalid value received for argument `mask`. Expected a mask of "
+            f"positions, of rank {len(values.shape)} at most: this penalty "
+            "has one value a position, which a mask of single units cannot "
+            f"count out. Received: a mask of shape {tuple(mask.shape)}"
+        )
+    mask = expand_mask(mask, len(values.shape))
+    return ops.sum(
+        ops.cast(ops.broadcast_to(mask, ops.shape(values)), values.dtype)
+    )
+
+
+def reduce(values, mask, reduction: str):
+    """Reduce unreduced penalty values to one scalar.
+
+    Args:
+        values: Float tensor of shape `(batch, ...)`.
+        mask: Boolean tensor whose axes are the first axes of `values`, or
+            `None`. Where it is `False` a value leaves the sum, and the
+            divisor of `"mean"`.
+        reduction: `"batch"` divides the sum by the batch size, `"mean"` by
+            the number of values that count, `"sum"` by nothing.
+    """
+    number = counted(values, mask)
+    total = ops.sum(apply_mask(values, mask))
+    if reduction == "sum":
+        # Keras divides added losses by the number of replicas.
+        return total * backend.replica_count()
+    if reduction == "batch":
+        number = ops.cast(ops.shape(values)[0], total.dtype)
+    return total / safe_divisor(backend.replica_mean(number))
+
+
+class BatchStatistics:
+    """Statistics of activations over all counted positions of a batch.
+
+    A position is a place in the batch, in space or in time; the last axis
+    holds its units. Sums go through a differentiable all-reduce, so that under
+    tf.distribute values and gradients are those of the global batch. (JAX
+    computes on the global batch anyway. torch has no such means: there the
+    statistics are those of the process's own batch.)
+
+    Args:
+        activations: Float tensor of shape `(batch, ..., units)`.
+        mask: Boolean tensor of shape `(batch, ...)` or `None`.
+    """
+
+    def __init__(self, activations, mask=None):
+        activations = apply_mask(activations, mask)
+        units = ops.shape(activations)[-1]
+        self.values = ops.reshape(activations, (-1, units))
+        self.weights = None
+        if mask is None:
+            number = ops.cast(ops.shape(self.values)[0], self.values.dtype)
+        else:
+            position = activations[..., 0]
+            counted(position, mask)  # refuses masks of single units
+            mask = expand_mask(mask, len(position.shape))
+            mask = ops.broadcast_to(mask, ops.shape(position))
+            self.weights = ops.cast(
+                ops.reshape(mask, (-1, 1)), self.values.dtype
+            )
+            number = ops.sum(self.weights)
+        # A mean over replicas, as every sum below: the ratios are the same.
+        self._number = backend.replica_mean(number)
+        self.number = self._number * backend.replica_count()
+
+    def mean(self, values):
+        """Mean over positions of `(positions, k)` values, one for each k."""
+        if self.weights is not None:
+            values = values * self.weights
+        total = backend.replica_mean(ops.sum(values, axis=0))
+        return total / safe_divisor(self._number)
+
+    def mean_and_centred(self):
+        """Mean of each unit, and the values less that mean.
+
+        Centred twice: the first mean is rounded, which for units far from 0
+        would leave more than the variance of a nearly constant unit.
+        """
+        first = ops.stop_gradient(self.mean(self.values))
+        centred = self.values - first
+        rest = self.mean(centred)
+        centred = centred - rest
+        if self.weights is not None:
+            centred = centred * self.weights
+        return first + rest, centred
+
+    def variance(self, centred, *, unbiased: bool = False):
+        """Variance of each unit; 0 for a single position."""
+        return self.mean(ops.square(centred)) * self._correction(unbiased)
+
+    def covariance(self, centred, *, unbiased: bool = False):
+        """Covariance of all pairs of units, shape `(units, units)`."""
+        products = ops.matmul(ops.transpose(centred), centred)
+        products = backend.replica_mean(products) / safe_divisor(self._number)
+        return products * self._correction(unbiased)
+
+    def _correction(self, unbiased: bool):
+        if not unbiased:
+            return 1.0
+        return self.number / ops.maximum(self.number - 1.0, 1.0)
+
+    def if_any(self, value):
+        """`value`, or 0 if no position counts."""
+        return ops.where(self._number > 0, value, ops.zeros_like(value))
+
+
+def off_diagonal(matrix):
+    """`matrix` with zeros on its diagonal."""
+    units = ops.shape(matrix)[-1]
+    return matrix * (1.0 - ops.eye(units, dtype=matrix.dtype))
+
+
+def time_steps(activations, mask):
+    """Activations at t and at t + 1, and the mask of such pairs.
+
+    Args:
+        activations: Tensor of shape `(batch, time, ...)`.
+        mask: Boolean tensor of shape `(batch, ...)` or `None`.
+    """
+    if mask is not None and len(mask.shape) > 1:
+        mask = ops.logical_and(mask[:, :-1], mask[:, 1:])
+    return activations[:, :-1], activations[:, 1:], mask

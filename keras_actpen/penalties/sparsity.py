@@ -1,0 +1,232 @@
+"""Sparse codes: few units active at once, each at a given rate."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_actpen.penalties.base import (
+    FixedPenalty,
+    Penalty,
+    PositionPenalty,
+    at_least_float32,
+    check_choice,
+    check_number,
+)
+from keras_actpen.penalties.reductions import (
+    BatchStatistics,
+    absolute,
+    safe_divisor,
+)
+from keras_actpen.penalties.targets import (
+    check_rank,
+    check_units,
+    describe,
+    lies_in,
+    probe,
+    refuse,
+)
+
+# Rates are kept this far from 0 and 1, where the divergence is infinite.
+RATE_EPSILON = 1e-7
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class KLSparsity(FixedPenalty):
+    """Divergence of each unit's mean activation from a target rate.
+
+    `coefficient * sum_c KL(rate, p_c)`, where `p_c` is the mean of unit `c`
+    over all counted samples and positions, clipped to `[1e-7, 1 - 1e-7]`, and
+    `KL(r, p) = r log(r / p) + (1 - r) log((1 - r) / (1 - p))`. Each unit
+    learns to be active for a share `rate` of the inputs; suits the code of a
+    sparse autoencoder with sigmoid units. Usual: rate 0.05, coefficient 3.
+
+    Activations must lie in [0, 1]: attaching to a layer that is not known to
+    give such values is refused. A mean outside is clipped and passes no
+    gradient. A batch statistic: right on the global batch under
+    tf.distribute (one all-reduce a unit); on torch each process has its own.
+
+    Ng 2011, "Sparse Autoencoder", CS294A lecture notes.
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = KLSparsity(3.0, rate=0.25)
+    >>> h = np.array([[0.5, 0.0], [0.0, 0.5]], "float32")
+    >>> abs(round(float(penalty(h)), 4))
+    0.0
+
+    Args:
+        coefficient: Finite number >= 0.
+        rate: Target mean activation, between 0 and 1 exclusive.
+        activation: `None` if the layer's own activation tells that values
+            lie in [0, 1]; `"sigmoid"` to say so of a layer without an
+            `activation`; `"tanh"` for values in [-1, 1], of which `(h + 1) /
+            2` is penalised.
+        name: Name of the term, by default `"kl_sparsity"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 3.0,
+        *,
+        rate: float = 0.05,
+        activation: str | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, name=name)
+        self.rate = check_number(
+            "rate",
+            rate,
+            "a number between 0 and 1, for example rate=0.05",
+            lambda value: 0 < value < 1,
+        )
+        self.activation = check_choice(
+            "activation", activation, (None, "sigmoid", "tanh")
+        )
+
+    def value(self, activations, mask=None):
+        """Sum over units of KL(rate, mean activation)."""
+        activations = at_least_float32(activations)
+        if self.activation == "tanh":
+            activations = 0.5 * (activations + 1.0)
+        batch = BatchStatistics(activations, mask)
+        # 1 - p from a mean of its own: 1.0 - p would round a small one away.
+        active, inactive = _clip(
+            batch.mean(batch.values), batch.mean(1.0 - batch.values)
+        )
+        divergence = self.rate * (math.log(self.rate) - ops.log(active))
+        divergence = divergence + (1 - self.rate) * (
+            math.log(1 - self.rate) - ops.log(inactive)
+        )
+        return batch.if_any(ops.sum(divergence))
+
+    def check_target(self, output, activation, on):
+        """Refuse outputs that are not known to lie in [0, 1]."""
+        check_rank(self, output, 2)
+        low = -1.0 if self.activation == "tanh" else 0.0
+        values = probe(activation, on)
+        unknown = values is None and self.activation is not None
+        if unknown or lies_in(values, low, 1.0):
+            return
+        if self.activation == "tanh":
+            expected = "with activation='tanh' a layer whose values lie in "
+            expected += "[-1, 1], for example one with a tanh activation"
+        else:
+            expected = "a layer whose values are known to lie in [0, 1], for "
+            expected += "example one with a sigmoid activation (say "
+            expected += "KLSparsity(activation='tanh') for tanh, "
+            expected += "activation='sigmoid' where you know better)"
+        refuse(self, expected, describe(activation, on))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that re-create this penalty."""
+        return {
+            "rate": self.rate,
+            "activation": self.activation,
+            **super().get_config(),
+        }
+
+
+def _clip(rate, rest):
+    """Clip p and 1 - p to [eps, 1 - eps], without a gradient outside."""
+    inside = ops.logical_and(rate >= RATE_EPSILON, rest >= RATE_EPSILON)
+    return tuple(
+        ops.where(
+            inside,
+            share,
+            ops.stop_gradient(
+                ops.clip(share, RATE_EPSILON, 1.0 - RATE_EPSILON)
+            ),
+        )
+        for share in (rate, rest)
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class Hoyer(PositionPenalty):
+    """Hoyer-square measure of sparsity, blind to scale.
+
+    `coefficient * sum_p (sum_c |h_pc|)^2 / sum_c h_pc^2 / batch`, `p` running
+    over samples and positions, `c` over the last axis. Between 1 (one active
+    unit) and the number of units (all equal); 0 for a position without any
+    activation. Makes codes sparse without shrinking them, in layers of any
+    activation. Usual coefficients are 1e-4 to 1. Right on the global batch
+    under tf.distribute.
+
+    Yang, Wen, Li 2020, "DeepHoyer: Learning Sparser Neural Network with
+    Differentiable Scale-Invariant Sparsity Measures".
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = Hoyer(1.0)
+    >>> float(penalty(np.array([[5.0, 0.0], [2.0, -2.0]], "float32")))
+    1.5
+
+    Args:
+        coefficient: Finite number >= 0.
+        reduction: `"batch"` (default), `"mean"` (over positions) or `"sum"`.
+        name: Name of the term, by default `"hoyer"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-4,
+        *,
+        reduction: str = "batch",
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, reduction=reduction, name=name)
+
+    def unreduced(self, activations):
+        """Hoyer-square measure of every position."""
+        # The measure does not depend on scale, so a constant scale changes
+        # no gradient; it keeps squares from overflow and underflow.
+        scale = ops.max(absolute(activations), axis=-1, keepdims=True)
+        activations = activations / ops.stop_gradient(safe_divisor(scale))
+        sums = ops.sum(absolute(activations), axis=-1)
+        squares = ops.sum(ops.square(activations), axis=-1)
+        return ops.square(sums) / safe_divisor(squares)
+
+    def check_target(self, output, activation, on):
+        """Refuse single units, whose measure is always 1."""
+        super().check_target(output, activation, on)
+        check_units(self, output, 2)
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class LogSparsity(Penalty):
+    """Sum of log(1 + h^2): sparsity that large activations hardly feel.
+
+    `coefficient * sum log(1 + h^2) / batch`, over all axes. Its slope falls
+    off as 2 / h, so that strong responses stay strong while weak ones vanish;
+    suits codes of either sign. Usual coefficients are 1e-4 to 1e-2. Right on
+    the global batch under tf.distribute.
+
+    Olshausen and Field 1996, "Emergence of Simple-Cell Receptive Field
+    Properties by Learning a Sparse Code for Natural Images".
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = LogSparsity(1.0)
+    >>> round(float(penalty(np.array([[1.0, 0.0]], "float32"))), 4)
+    0.6931
+
+    Args:
+        coefficient: Finite number >= 0.
+        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        name: Name of the term, by default `"log_sparsity"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-3,
+        *,
+        reduction: str = "batch",
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, reduction=reduction, name=name)
+
+    def unreduced(self, activations):
+        """log(1 + h^2) of every element."""
+        return ops.log1p(ops.square(activations))

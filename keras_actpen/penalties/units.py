@@ -1,0 +1,152 @@
+"""Whole units: switching them off for good, bringing dead ones back."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_actpen.penalties.base import (
+    FixedPenalty,
+    at_least_float32,
+    check_number,
+)
+from keras_actpen.penalties.reductions import BatchStatistics, safe_divisor
+from keras_actpen.penalties.targets import check_rank, describe, refuse
+
+# Inside square roots, whose slope at 0 is infinite.
+EPSILON = 1e-8
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class GroupLasso(FixedPenalty):
+    """Root mean square of each unit, or group of units: switches units off.
+
+    `coefficient * sum_g sqrt(k) * sqrt(sum_{c in g} mean h_c^2 + 1e-8)`, the
+    mean over all counted samples and positions, `g` running over groups of
+    `k = group_size` neighbouring units of the last axis (one unit each by
+    default). Drives whole units to 0 for every input, for pruning; suits
+    dense layers and channels of convolutions. Usual coefficient 1e-4. A batch
+    statistic: right on the global batch under tf.distribute; on torch each
+    process has its own.
+
+    Yuan and Lin 2006, "Model Selection and Estimation in Regression with
+    Grouped Variables".
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = GroupLasso(1.0)
+    >>> h = np.array([[3.0, 0.0], [-3.0, 0.0]], "float32")
+    >>> round(float(penalty(h)), 3)
+    3.0
+
+    Args:
+        coefficient: Finite number >= 0.
+        group_size: Number of neighbouring units that form a group; must
+            divide the number of units.
+        name: Name of the term, by default `"group_lasso"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-4,
+        *,
+        group_size: int = 1,
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, name=name)
+        self.group_size = int(
+            check_number(
+                "group_size",
+                group_size,
+                "a whole number >= 1, for example group_size=4",
+                lambda value: value >= 1 and value == int(value),
+            )
+        )
+
+    def value(self, activations, mask=None):
+        """Sum over groups of their scaled root mean squares."""
+        batch = BatchStatistics(at_least_float32(activations), mask)
+        squares = batch.mean(ops.square(batch.values))
+        squares = ops.sum(ops.reshape(squares, (-1, self.group_size)), axis=-1)
+        roots = ops.sqrt(squares + EPSILON) * self.group_size**0.5
+        return batch.if_any(ops.sum(roots))
+
+    def check_target(self, output, activation, on):
+        """Refuse numbers of units that do not split into groups."""
+        check_rank(self, output, 2)
+        units = output.shape[-1]
+        if units is not None and units % self.group_size:
+            refuse(
+                self,
+                f"a layer with a multiple of group_size={self.group_size} "
+                "units",
+                f"an output of shape {tuple(output.shape)}",
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that re-create this penalty."""
+        return {"group_size": self.group_size, **super().get_config()}
+
+
+@keras.saving.register_keras_serializable(package="keras_actpen")
+class DeadUnitRevival(FixedPenalty):
+    """Pulls units that never fire back over their threshold.
+
+    `coefficient * mean_d mean_p relu(margin - h_pd)`, the means over counted
+    samples and positions p and over the units d that are dead: h <= 0 at all
+    of them. 0 without dead units. Needs `on="preactivation"`, since a ReLU's
+    output passes no gradient where the unit is dead; suits ReLU layers and
+    the code of a sparse autoencoder. Usual coefficients are 1e-4 to 1e-2. A
+    batch statistic, of units dead in the whole batch: right on the global
+    batch under tf.distribute; on torch each process has its own.
+
+    Lu, Shin, Su, Karniadakis 2020, "Dying ReLU and Initialization: Theory and
+    Numerical Examples" (of dead units; the penalty is common practice).
+
+    Example:
+    >>> import numpy as np
+    >>> penalty = DeadUnitRevival(1.0)
+    >>> h = np.array([[1.0, -2.0], [-1.0, -4.0]], "float32")
+    >>> float(penalty(h))
+    3.0
+
+    Args:
+        coefficient: Finite number >= 0.
+        margin: Finite number, up to where dead units are pulled.
+        name: Name of the term, by default `"dead_unit_revival"`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-3,
+        *,
+        margin: float = 0.0,
+        name: str | None = None,
+    ):
+        super().__init__(coefficient, name=name)
+        self.margin = check_number(
+            "margin", margin, "a finite number, for example margin=0.1"
+        )
+
+    def value(self, activations, mask=None):
+        """Mean over dead units of what they lack to the margin."""
+        batch = BatchStatistics(at_least_float32(activations), mask)
+        fires = ops.cast(batch.values > 0, batch.values.dtype)
+        dead = ops.cast(batch.mean(fires) == 0, fires.dtype)
+        lack = batch.mean(ops.relu(self.margin - batch.values))
+        return ops.sum(dead * lack) / safe_divisor(ops.sum(dead))
+
+    def check_target(self, output, activation, on):
+        """Refuse outputs: their dead units pass no gradient."""
+        check_rank(self, output, 2)
+        if on != "preactivation":
+            refuse(
+                self,
+                "on='preactivation', because the output of a dead unit "
+                "passes no gradient",
+                f"{describe(activation, on)} (on={on!r})",
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that re-create this penalty."""
+        return {"margin": self.margin, **super().get_config()}

@@ -1,0 +1,40 @@
+"""Who is told of the activations and terms of a running forward pass."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+
+class Recorder(Protocol):
+    """Receives what every penalised layer computed in one forward pass."""
+
+    def record(self, layer: Any, watched: dict, terms: dict[str, Any]) -> None:
+        """Take one call of one layer.
+
+        Args:
+            layer: The `PenalizedLayer` that was called.
+            watched: For each watched place of the layer the list of its
+                `(activations, mask)`.
+            terms: For each term its coefficient times its value, a scalar.
+        """
+
+
+# Replicas of a tf.distribute strategy are traced in threads of their own.
+_local = threading.local()
+
+
+def current() -> Recorder | None:
+    """The recorder of the running forward pass, or None."""
+    return getattr(_local, "recorder", None)
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Tell `recorder` of every penalised layer called in this block."""
+    previous = current()
+    _local.recorder = recorder
+    try:
+        yield
+    finally:
+        _local.recorder = previous

@@ -1,0 +1,431 @@
+"""Attaching penalties to the layers of a finished model, and taking them off.
+
+A model is rebuilt on its own inputs with its own layers, the wrapper in the
+place of the layer: nothing is copied, nothing is re-created.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from keras_actpen import backend, internals, penalties
+from keras_actpen.penalties.base import check_coefficient, check_term_name
+from keras_actpen.selection import Site, is_graph_model, select, sites
+from keras_actpen.wrapper import PenalizedLayer, Place, Term
+
+Layer = keras.layers.Layer
+# What takes a layer's place, made from the layer after its own rebuilding.
+Replacement = Callable[[Layer], Layer]
+
+
+def attach_penalty(
+    model: keras.Model,
+    layers: Any,
+    penalty: Any = None,
+    *,
+    l1: float | None = None,
+    l2: float | None = None,
+    on: str = "output",
+    output: int | str = 0,
+    name: str | None = None,
+    share_weights: bool = True,
+) -> keras.Model:
+    """Add a penalty on the outputs of some layers to a model's loss.
+
+    **The weights are shared.** The returned model trains the very variables
+    of the model passed in, which stays a penalty-free view of them; nothing
+    is copied. `share_weights=False` returns an independent copy.
+
+    For one call of a layer with activations `h` of shape `(batch, ..., units)`
+    `l1=c` adds `c * sum |h| / batch` and `l2=c` adds `c * sum h^2 / batch`,
+    as Keras does for `activity_regularizer`, in training and in `evaluate`.
+    The sums are taken in float32 or wider. **Masked positions are left out**:
+    that is the one deliberate difference to Keras, which counts them.
+
+    A compiled model stays compiled, with the same optimizer, loss and
+    metrics; a model in mid-training trains on. A subclassed model cannot be
+    rebuilt: its layer is replaced in place and the same object is returned.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, activation="relu", name="dense_4"),
+    ...     keras.layers.Dense(2),
+    ... ])
+    >>> model = attach_penalty(model, "dense_4", l2=0.01)
+    >>> list(model.get_layer("dense_4").coefficients.items())
+    [('l2', 0.01)]
+
+    Args:
+        model: A built `keras.Model`.
+        layers: Which layers: a name, searched at every depth; a path
+            (`"encoder/dense_4"`); a glob (`"conv*"`); a compiled regex,
+            matched against paths; a layer; a layer class; a function
+            `f(layer) -> bool`; an index; a sequence of these; or a mapping
+            of any of these to penalties.
+        penalty: A `Penalty`, its name (`"l2"`), a keras regularizer, a
+            function `f(activations) -> scalar`, or a sequence of these.
+        l1: Coefficient of an added `L1` term.
+        l2: Coefficient of an added `L2` term.
+        on: `"output"`, the output after the activation, or
+            `"preactivation"`, what the layer's own activation receives.
+        output: Index or key of the output of a layer that has several, or
+            `"all"` for their sum.
+        name: Name of the term; by default `l1`, `l2` or the snake-case name
+            of the penalty.
+        share_weights: Whether the returned model shares the variables of the
+            model passed in.
+
+    Returns:
+        A model of the same class; the model passed in if it is subclassed.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model is not built, a layer is unknown, ambiguous
+            or out of reach, nothing is to be penalised, a coefficient is
+            negative or not finite, a term's name is taken, the output is not
+            a float tensor, or `on="preactivation"` does not apply. The model
+            passed in is then unchanged.
+    """
+    _check_model(model)
+    place = Place(on, output)
+    wanted = _wanted(model, layers, penalty, l1, l2, name)
+    if not share_weights:
+        model = _independent_copy(model)
+        wanted = [
+            (site, terms)
+            for paths, terms in ((s.path, t) for s, t in wanted)
+            for site in sites(model)
+            if site.path == paths
+        ]
+    replacements: dict[int, Replacement] = {}
+    for site, given in wanted:
+        terms = dict(getattr(site.layer, "terms", {}))
+        for one in given:
+            if one.name in terms:
+                raise _name_taken(one.name, site.path)
+            _check_suits(one, place, site, model)
+            terms[one.name] = Term(one, place)
+        replacements[id(site.layer)] = _wrapping(site.layer, terms, place)
+    return _replace(model, replacements)
+
+
+def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
+    """Let `PenaltyMonitor` log the activations of layers without a penalty.
+
+    Adds nothing to the loss. Weights are shared as in `attach_penalty`.
+
+    Args:
+        model: A built `keras.Model`.
+        layers: Which layers, as in `attach_penalty`.
+
+    Returns:
+        A model of the same class; the model passed in if it is subclassed.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model is not built, or a layer is unknown,
+            ambiguous or out of reach.
+    """
+    _check_model(model)
+    return _replace(
+        model,
+        {
+            id(site.layer): _wrapping(site.layer, {}, Place())
+            for site in select(model, layers)
+            if not isinstance(site.layer, PenalizedLayer)
+        },
+    )
+
+
+def detach_penalty(model: keras.Model, layers: Any = None) -> keras.Model:
+    """Take the penalties off again.
+
+    Args:
+        model: A model with penalised or watched layers.
+        layers: Which layers, as in `attach_penalty`. Default: all.
+
+    Returns:
+        A model of the same class that shares its weights with `model`; the
+        model passed in if it is subclassed.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a layer has no penalty, or no layer has.
+    """
+    _check_model(model)
+    chosen = sites(model) if layers is None else select(model, layers)
+    plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
+    if len(plain) == len(chosen) or (layers is not None and plain):
+        attached = list(penalized_layers(model))
+        raise ValueError(
+            "Invalid value received for argument `layers`. Expected "
+            f"penalised or watched layers, which in model {model.name!r} are "
+            f"{attached}. Received: "
+            + (
+                f"layers={layers!r}, with the plain layers "
+                f"{[site.path for site in plain]}"
+                if layers is not None
+                else "a model without any"
+            )
+        )
+    return _replace(
+        model,
+        {
+            id(site.layer): lambda layer: layer
+            for site in chosen
+            if isinstance(site.layer, PenalizedLayer)
+        },
+    )
+
+
+def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
+    """Return the penalised and the watched layers by their paths.
+
+    Coefficients can be read and set through them at any time:
+
+    ```python
+    penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
+    ```
+
+    Args:
+        model: Any `keras.Model`.
+
+    Returns:
+        Dictionary from path to `PenalizedLayer`, in model order.
+    """
+    return {
+        site.path: site.layer
+        for site in sites(model)
+        if isinstance(site.layer, PenalizedLayer)
+    }
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Invalid type received for argument `model`. Expected a built "
+            f"keras.Model. Received: model={model!r} (of type "
+            f"{type(model).__name__})"
+        )
+    if not model.built:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a built "
+            "model; call `model.build(input_shape)` or the model on data "
+            f"first. Received: the unbuilt model {model.name!r}"
+        )
+
+
+def _wanted(
+    model: keras.Model,
+    layers: Any,
+    penalty: Any,
+    l1: float | None,
+    l2: float | None,
+    name: str | None,
+) -> list[tuple[Site, list[penalties.Penalty]]]:
+    """The sites to penalise, each with its new penalties."""
+    if isinstance(layers, Mapping):
+        if penalty is not None or l1 is not None or l2 is not None:
+            raise ValueError(
+                "Invalid value received for argument `penalty`. Expected "
+                "`penalty`, `l1` and `l2` to be unset when `layers` is a "
+                "mapping from layers to penalties. Received: "
+                f"penalty={penalty!r}, l1={l1!r}, l2={l2!r}"
+            )
+        requests = list(layers.items())
+    else:
+        requests = [(layers, penalty)]
+    wanted: dict[int, tuple[Site, list[penalties.Penalty]]] = {}
+    for entry, given in requests:
+        found = _penalties(given, l1, l2, name)
+        for site in select(model, entry):
+            wanted.setdefault(id(site.layer), (site, []))[1].extend(found)
+    if not wanted:
+        raise _nothing_to_penalize("layers={}")
+    return list(wanted.values())
+
+
+def _penalties(
+    given: Any, l1: float | None, l2: float | None, name: str | None
+) -> list[penalties.Penalty]:
+    if given is None:
+        given = []
+    elif isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        given = [given]
+    found = [penalties.get(one) for one in given]
+    if l1 is not None:
+        found.append(penalties.L1(check_coefficient("l1", l1)))
+    if l2 is not None:
+        found.append(penalties.L2(check_coefficient("l2", l2)))
+    if not found:
+        raise _nothing_to_penalize("no penalty")
+    if name is not None:
+        check_term_name(name)
+        if len(found) > 1:
+            raise ValueError(
+                "Invalid value received for argument `name`. Expected a name "
+                "only where one term is added; give each penalty its own, "
+                "for example L2(0.01, name='energy'). Received: "
+                f"name={name!r} for {[one.name for one in found]}"
+            )
+        # The penalty may be in use elsewhere under its own name.
+        found = [copy.copy(found[0])]
+        found[0].name = name
+    return found
+
+
+def _nothing_to_penalize(received: str) -> ValueError:
+    return ValueError(
+        "Invalid value received for argument `penalty`. Expected a penalty, "
+        "for example l2=0.01 or penalty='l1'; to log activations without a "
+        f"penalty use `watch_activations`. Received: {received}"
+    )
+
+
+def _name_taken(name: str, path: str) -> ValueError:
+    return ValueError(
+        "Invalid value received for argument `name`. Expected a name that no "
+        f"other term of layer {path!r} has: pass name='{name}_2' to add a "
+        "second term, set `penalized_layers(model)"
+        f"[{path!r}].coefficients[{name!r}]` to change its coefficient, or "
+        f"call `detach_penalty(model, {path!r})` first to replace it. "
+        f"Received: a second term called {name!r}"
+    )
+
+
+def _check_suits(
+    penalty: penalties.Penalty, place: Place, site: Site, model: keras.Model
+) -> None:
+    """Nothing to check yet."""
+
+
+def _wrapping(layer: Layer, terms: dict[str, Term], place: Place) -> Replacement:
+    """What makes the wrapper of a layer that is plain or wrapped already."""
+    coefficients = dict(getattr(layer, "coefficients", {}))
+    if isinstance(layer, PenalizedLayer):
+        place = layer.places[0]
+
+    def wrap(inner: Layer) -> PenalizedLayer:
+        wrapper = PenalizedLayer(
+            inner, terms, on=place.on, output=place.output
+        )
+        for name, value in coefficients.items():
+            if value != wrapper.coefficients[name]:
+                wrapper.coefficients[name] = value
+        return wrapper
+
+    return wrap
+
+
+def _replace(
+    model: keras.Model, replacements: dict[int, Replacement]
+) -> keras.Model:
+    """Put other layers in the place of some layers of a model.
+
+    Args:
+        model: The model, left as it is unless it is subclassed.
+        replacements: By the id of a layer, what makes its replacement from
+            the (unwrapped, rebuilt) layer.
+    """
+    with backend.strategy_scope(model), _plain_errors():
+        visit = _visitor(replacements)
+        if not is_graph_model(model):
+            _replace_in_place(model, visit)
+            return model
+        new = visit(model)
+    if model.compiled and new is not model:
+        internals.share_compile_state(model, new)
+    return new
+
+
+def _visitor(
+    replacements: dict[int, Replacement],
+) -> Callable[[Layer], Layer]:
+    """Map each layer to what stands in its place in the new model."""
+    memo: dict[int, Layer] = {}
+
+    def visit(layer: Layer) -> Layer:
+        if id(layer) not in memo:
+            memo[id(layer)] = visited(layer)
+        return memo[id(layer)]
+
+    def visited(layer: Layer) -> Layer:
+        inner = getattr(layer, "wrapped_layer", layer)
+        if not isinstance(layer, PenalizedLayer):
+            inner = layer
+        rebuilt = inner
+        if is_graph_model(inner) and any(
+            id(site.layer) in replacements for site in sites(inner)
+        ):
+            rebuilt = _rebuild(inner, visit)
+        if id(layer) in replacements:
+            return replacements[id(layer)](rebuilt)
+        if rebuilt is inner:
+            return layer
+        if isinstance(layer, PenalizedLayer):
+            return _wrapping(layer, layer.terms, layer.places[0])(rebuilt)
+        return rebuilt
+
+    return visit
+
+
+def _rebuild(model: keras.Model, visit: Callable[[Layer], Layer]):
+    """The same graph of layers, each replaced by what `visit` returns."""
+    if isinstance(model, keras.Sequential):
+        layers = [visit(layer) for layer in model.layers]
+        new = internals.sequential_like(model, [model.inputs[0], *layers])
+    else:
+        # A flat, uncompiled twin: clone_model would serialise the loss.
+        twin = keras.Model(model.inputs, model.outputs)
+        clone = keras.models.clone_model(
+            twin, input_tensors=twin.input, clone_function=visit
+        )
+        outputs = tree.pack_sequence_as(model.output, clone.outputs)
+        new = internals.functional_like(model, model.input, outputs)
+    internals.carry_over(model, new, visit)
+    return new
+
+
+def _replace_in_place(
+    model: keras.Model, visit: Callable[[Layer], Layer]
+) -> None:
+    """Replace layers of a subclassed model, whose graph is its own code."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and not is_graph_model(layer):
+            _replace_in_place(layer, visit)
+        new = visit(layer)
+        if new is not layer:
+            internals.replace_sublayer(model, layer, new)
+    model.train_function = None
+    model.test_function = None
+    model.predict_function = None
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Let errors of penalties through without Keras's wrapping of them."""
+    filtering = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if filtering:
+            keras.config.enable_traceback_filtering()
+
+
+def _independent_copy(model: keras.Model) -> keras.Model:
+    """A copy with variables of its own, compiled as the model is."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(
+            "Invalid value received for argument `share_weights`. Expected "
+            "share_weights=True for a model that Keras cannot save and load, "
+            f"which a copy takes. Received: share_weights=False ({error})"
+        ) from error
