@@ -42,7 +42,6 @@ def replica_mean(value):
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
-
 def global_range(low, high):
     """Minimum of `low` and maximum of `high` over the replicas of the step.
 
@@ -117,6 +116,26 @@ def bucket_counts(values, counted, low, high, buckets: int):
     return counts.index_add_(0, index, index.new_ones(1).expand(index.shape))
 
 
+def mean_and_m2(x, n):
+    """Mean of `n` elements and sum of their squared deviations, in float32.
+
+    In one pass, so the mean must already be near 0.
+
+    XLA as TensorFlow 2.21 calls it on a CPU adds up fused values one by one:
+    in float32 the sum of squares was 1e-3 off for 2.8 million values, 0.1 at
+    worst. Float64 costs 3 ms of 12 there. All others hold 1e-7 in float32.
+
+    Args:
+        x: Float32 tensor, 0 where an element does not count.
+        n: Float32 scalar, the number of elements that count, at least 1.
+    """
+    if keras.backend.backend() == "tensorflow":
+        x, n = tf.cast(x, "float64"), tf.cast(n, "float64")
+    mean = keras.ops.sum(x) / n
+    m2 = keras.ops.sum(keras.ops.square(x)) - n * keras.ops.square(mean)
+    return keras.ops.cast(mean, "float32"), keras.ops.cast(m2, "float32")
+
+
 def local_values(variable: keras.Variable) -> list[np.ndarray]:
     """Host copies of `variable`, one for each replica of this process.
 
@@ -135,3 +154,17 @@ def strategy_scope(model):
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.scope()
     return contextlib.nullcontext()
+
+
+def is_chief() -> bool:
+    """Whether this process is the one of a distributed training that logs."""
+    if keras.backend.backend() == "tensorflow":
+        resolver = tf.distribute.get_strategy().cluster_resolver
+        return resolver is None or (
+            resolver.task_type in (None, "chief")
+            or (resolver.task_type == "worker" and resolver.task_id == 0)
+        )
+    if keras.backend.backend() == "jax":
+        return jax.process_index() == 0
+    distributed = torch.distributed
+    return not distributed.is_initialized() or distributed.get_rank() == 0

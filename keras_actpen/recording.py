@@ -38,3 +38,21 @@ def recording(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         _local.recorder = previous
+
+
+class ValueRecorder:
+    """Keeps the value of every term, summed over the calls of a layer."""
+
+    def __init__(self):
+        self.values: dict[int, dict[str, Any]] = {}
+
+    def record(self, layer: Any, watched: dict, terms: dict[str, Any]) -> None:
+        """Take one call of one layer."""
+        values = self.values.setdefault(id(layer), dict.fromkeys(terms, 0.0))
+        for name, value in terms.items():
+            values[name] = values[name] + value
+
+
+def log_key(path: str, term: str) -> str:
+    """Key of a term in `logs`, and its tag in TensorBoard."""
+    return f"penalty/{path}/{term}"

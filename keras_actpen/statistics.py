@@ -170,9 +170,10 @@ class ActivationStatistics(keras.layers.Layer):
         # tf.distribute divides what is assigned to a summed variable by the
         # number of replicas, which 0 and infinity survive.
         self.measures.assign(_start())
-        self.counts.assign(ops.zeros_like(self.counts))
-        if self.fired is not None:
-            self.fired.assign(ops.zeros_like(self.fired))
+        # Written without a look at the old value, which on JAX is gone
+        # between two steps.
+        for variable in self.variables[1:]:
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def update(self, activations, mask=None) -> None:
         """Take in one batch, as part of a compiled step.
@@ -208,10 +209,8 @@ class ActivationStatistics(keras.layers.Layer):
         finite = finite / scale
         mean = ops.sum(finite) / n
         deviation = ops.where(counted, finite - mean, 0.0)
-        correction = ops.sum(deviation) / n
-        m2 = ops.sum(ops.square(deviation)) - n * ops.square(correction)
-        m2 = ops.maximum(m2, 0.0)
-        mean = mean + correction
+        correction, m2 = backend.mean_and_m2(deviation, n)
+        mean, m2 = mean + correction, ops.maximum(m2, 0.0)
 
         # Chan's merge with what was seen before.
         rescale = state[2] / scale
@@ -225,9 +224,7 @@ class ActivationStatistics(keras.layers.Layer):
         # Last, because `state` and `counts` may be views of the variables.
         measures = ops.stack([mean, m2, scale, low, high])
         self.measures.assign(ops.concatenate([measures, state[5:]]))
-        self.counts.assign(
-            ops.concatenate([lower % _WORD, upper, counts[6:]])
-        )
+        self.counts.assign(ops.concatenate([lower % _WORD, upper, counts[6:]]))
         if self.fired is not None:
             self.fired.assign_add(fired)
 

@@ -92,7 +92,7 @@ def attach_penalty(
             a float tensor, or `on="preactivation"` does not apply. The model
             passed in is then unchanged.
     """
-    _check_model(model)
+    check_built(model)
     place = Place(on, output)
     wanted = _wanted(model, layers, penalty, l1, l2, name)
     if not share_weights:
@@ -132,7 +132,7 @@ def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
         ValueError: If the model is not built, or a layer is unknown,
             ambiguous or out of reach.
     """
-    _check_model(model)
+    check_built(model)
     return _replace(
         model,
         {
@@ -158,7 +158,7 @@ def detach_penalty(model: keras.Model, layers: Any = None) -> keras.Model:
         TypeError: If an argument has the wrong type.
         ValueError: If a layer has no penalty, or no layer has.
     """
-    _check_model(model)
+    check_built(model)
     chosen = sites(model) if layers is None else select(model, layers)
     plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
     if len(plain) == len(chosen) or (layers is not None and plain):
@@ -206,7 +206,13 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
     }
 
 
-def _check_model(model: Any) -> None:
+def check_built(model: Any) -> None:
+    """Refuse what is no built `keras.Model`.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If it is not built.
+    """
     if not isinstance(model, keras.Model):
         raise TypeError(
             "Invalid type received for argument `model`. Expected a built "
@@ -305,16 +311,16 @@ def _check_suits(
     """Nothing to check yet."""
 
 
-def _wrapping(layer: Layer, terms: dict[str, Term], place: Place) -> Replacement:
+def _wrapping(
+    layer: Layer, terms: dict[str, Term], place: Place
+) -> Replacement:
     """What makes the wrapper of a layer that is plain or wrapped already."""
     coefficients = dict(getattr(layer, "coefficients", {}))
     if isinstance(layer, PenalizedLayer):
         place = layer.places[0]
 
     def wrap(inner: Layer) -> PenalizedLayer:
-        wrapper = PenalizedLayer(
-            inner, terms, on=place.on, output=place.output
-        )
+        wrapper = PenalizedLayer(inner, terms, on=place.on, output=place.output)
         for name, value in coefficients.items():
             if value != wrapper.coefficients[name]:
                 wrapper.coefficients[name] = value

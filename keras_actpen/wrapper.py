@@ -179,9 +179,11 @@ class PenalizedLayer(internals.TransparentLayer):
         self.supports_jit = layer.supports_jit
         self.supports_masking = True
         self.terms = terms
-        self.places = tuple(
-            dict.fromkeys(t.place for t in terms.values())
-        ) or (place,)
+        self.places = tuple(dict.fromkeys(t.place for t in terms.values())) or (
+            place,
+        )
+        # Size of the last axis at each place, as far as it is known.
+        self.place_units = {}
         self._saved_in_config = False
         with keras.name_scope(layer.name):
             self.coefficients = Coefficients(terms) if terms else {}
@@ -217,6 +219,8 @@ class PenalizedLayer(internals.TransparentLayer):
             ]
             for place in self.places
         }
+        for place, tensors in watched.items():
+            self._note_units(place, tensors)
         values = {
             name: self._term_value(index, term.penalty, watched[term.place])
             for index, (name, term) in enumerate(self.terms.items())
@@ -227,6 +231,15 @@ class PenalizedLayer(internals.TransparentLayer):
         if recorder is not None:
             recorder.record(self, watched, values)
         return outputs
+
+    def _note_units(self, place, tensors):
+        sizes = {
+            tensor.shape[-1] if len(tensor.shape) > 1 else 1
+            for tensor, _ in tensors
+        }
+        if place in self.place_units:
+            sizes.add(self.place_units[place])
+        self.place_units[place] = sizes.pop() if len(sizes) == 1 else None
 
     def _term_value(self, index, penalty, tensors):
         value = sum(penalty.value(tensor, mask) for tensor, mask in tensors)

@@ -109,16 +109,25 @@ def serialize(penalty: Penalty) -> dict[str, Any]:
 
 
 def deserialize(
-    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    config: dict[str, Any],
+    custom_objects: dict[str, Any] | None = None,
+    safe_mode: bool = True,
 ) -> Penalty:
     """Re-create a penalty from `serialize(penalty)`.
+
+    Args:
+        config: Description made by `serialize`.
+        custom_objects: Classes and functions by name, where they are not
+            registered with Keras.
+        safe_mode: `False` to let lambdas through, which run code of whoever
+            wrote the description.
 
     Raises:
         ValueError: If the description holds a lambda and Keras's safe mode is
             on, or names a class that is not registered.
     """
     return keras.saving.deserialize_keras_object(
-        config, custom_objects=custom_objects
+        config, custom_objects=custom_objects, safe_mode=safe_mode
     )
 
 

@@ -1,8 +1,11 @@
 """Reads what TensorBoard's pages really draw, in headless Chromium.
 
-Every page function opens its page, waits until everything it is asked for is
-drawn, and returns what is drawn; if that never happens Playwright's
-`TimeoutError` passes through. Playwright's CSS selectors pierce shadow roots.
+    with serve("logs", runs=["actpen/train"]) as url, chromium() as browser:
+        pages = TensorBoardPages(browser, url)
+        pages.scalars(["penalty/dense_4/l2"])
+        pages.save_screenshot("scalars.png")
+
+Playwright's CSS selectors pierce the shadow roots of TensorBoard's elements.
 """
 
 import contextlib
@@ -16,15 +19,15 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import IO, Any
 
 import numpy as np
 import PIL.Image
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
+CHROMIUM_ARGUMENTS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -37,6 +40,21 @@ ARGUMENTS = (
 # Cards outside the viewport are not drawn, so it is tall.
 VIEWPORT = {"width": 1400, "height": 3000}
 START_SECONDS = 60
+# Colours this near (Euclidean, of 255) are a run's own colour.
+COLOUR_DISTANCE = 40
+
+# Elements with a length; TensorBoard also keeps empty paths around.
+_COUNT_DRAWN = """paths => paths.filter(
+    path => path.getTotalLength() > 0).length"""
+_READ_LEGEND = """card => [...card.querySelectorAll('.row-circle span')].map(
+    circle => [
+        circle.closest('tb-data-table-content-row').innerText
+            .trim().split('\\n')[0].trim(),
+        circle.style.backgroundColor.match(/\\d+/g).map(Number)])"""
+
+
+class NothingDrawn(AssertionError):
+    """A page did not draw what was looked for."""
 
 
 @contextlib.contextmanager
@@ -44,30 +62,27 @@ def serve(
     log_dir: str | os.PathLike[str],
     runs: Collection[str] = (),
     *,
-    load_fast: bool = True,
+    load_fast: str = "auto",
 ) -> Iterator[str]:
     """Run a real TensorBoard server.
 
     Args:
         log_dir: Its log directory.
         runs: Runs that it must have found before it counts as started.
-        load_fast: Whether it uses its fast loader.
+        load_fast: `"true"`, `"false"` or `"auto"`: its fast loader.
 
     Yields:
-        Its address, with a slash at the end.
+        Its address.
     """
+    command = [
+        *(sys.executable, "-m", "tensorboard.main"),
+        *("--logdir", os.fspath(log_dir)),
+        # 0: a free port, named in the output.
+        *("--host", "127.0.0.1", "--port", "0"),
+        *("--reload_interval", "1", "--load_fast", load_fast),
+    ]
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tensorboard.main"),
-                *("--logdir", os.fspath(log_dir)),
-                # 0: a free port, named in the output.
-                *("--host", "127.0.0.1", "--port", "0"),
-                f"--load_fast={str(load_fast).lower()}",
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             yield _wait_for_server(process, output, set(runs))
         finally:
@@ -75,73 +90,242 @@ def serve(
             process.wait()
 
 
-def _wait_for_server(process, output, runs: set[str]) -> str:
+def _wait_for_server(
+    process: subprocess.Popen, output: IO[str], runs: set[str]
+) -> str:
     deadline = time.monotonic() + START_SECONDS
-    url = None
     while time.monotonic() < deadline and process.poll() is None:
         output.seek(0)
-        found = re.search(r"at (http://127\.0\.0\.1:\d+/)", output.read())
-        if found:
-            url = found[1]
-            with urllib.request.urlopen(f"{url}data/runs") as response:
+        url = re.search(r"at (http://127\.0\.0\.1:\d+/)", output.read())
+        if url:
+            with urllib.request.urlopen(f"{url[1]}data/runs") as response:
                 if runs <= set(json.load(response)):
-                    return url
+                    return url[1]
         time.sleep(0.2)
     output.seek(0)
-    raise RuntimeError(f"TensorBoard did not start: {output.read()}")
+    raise RuntimeError(
+        f"TensorBoard did not start or did not find {sorted(runs)} within "
+        f"{START_SECONDS} seconds. It said:\n{output.read()}"
+    )
 
 
 @contextlib.contextmanager
-def browse(timeout: float = 20.0) -> Iterator[Page]:
-    """Open a page in headless Chromium.
-
-    Args:
-        timeout: Seconds that a page function waits for what it looks for.
-
-    Yields:
-        The page, for the functions below.
-    """
+def chromium() -> Iterator[Browser]:
+    """Start headless Chromium; Playwright allows one at a time."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS
+            executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS)
         )
-        page = browser.new_page(viewport=VIEWPORT)
-        page.set_default_timeout(1000 * timeout)
         try:
-            yield page
+            yield browser
         finally:
             browser.close()
 
 
-def time_series(page: Page, url: str, tags: Collection[str]) -> dict[str, int]:
-    """Coloured pixels in the chart of each of `tags`."""
-    _go(page, url, "timeseries", tagFilter=_any_of(tags), smoothing="0")
-    return {
-        tag: _coloured_pixels(
-            page.locator("scalar-card")
-            .filter(has=page.locator(f'tb-truncated-path[title="{tag}"]'))
-            .locator("line-chart .series-view")
-            .first
+class TensorBoardPages:
+    """The pages of one TensorBoard server, one method a page.
+
+    A method opens its page, waits until all of `wanted` is drawn and nothing
+    changes any more, and returns what is drawn of it. If that takes too long
+    it raises `NothingDrawn`. Pages that can be filtered by tag are: without a
+    filter TensorBoard opens the first two groups only. It then shows 12
+    cards, so `wanted` holds at most 12 tags.
+
+    Args:
+        browser: What `chromium` yields.
+        url: What `serve` yields.
+        timeout: Seconds that a page may take.
+    """
+
+    def __init__(self, browser: Browser, url: str, timeout: float = 20.0):
+        self.page: Page = browser.new_page(viewport=VIEWPORT)
+        self.url = url
+        self.timeout = timeout
+
+    def time_series(self, wanted: Collection[str]) -> dict[str, dict[str, int]]:
+        """Pixels by tag and run, in the colour that the run has there."""
+        query = {"smoothing": 0, "tagFilter": _any_of(wanted)}
+        self._open("timeseries", query=query)
+        return self._wait(self._read_time_series, wanted)
+
+    def scalars(self, wanted: Collection[str]) -> dict[str, int]:
+        """Lines by tag, one a run."""
+        # ?smoothing=0 is for Time Series only.
+        state = {"_smoothingWeight": 0, "tagFilter": _any_of(wanted)}
+        self._open("scalars", state)
+        return self._wait(
+            lambda: self._count("tf-scalar-card", "tag", "path.line"), wanted
         )
-        for tag in tags
-    }
 
-
-def scalars(page: Page, url: str, tags: Collection[str]) -> dict[str, int]:
-    """Lines, one a run, in the chart of each of `tags`."""
-    _go(page, url, "scalars", f"&tagFilter={_quoted(_any_of(tags))}")
-    return {
-        tag: _drawn(_card(page, "tf-scalar-card", tag).locator("path.line"))
-        for tag in tags
-    }
-
-
-def histograms(page: Page, url: str, tags: Collection[str]) -> dict[str, int]:
-    """Outlines, one a step, in the histogram of each of `tags`."""
-    _go(page, url, "histograms", f"&tagFilter={_quoted(_any_of(tags))}")
-    return {
-        tag: _drawn(
-            _card(page, "tf-histogram-loader", tag).locator(".histogram path")
+    def histograms(self, wanted: Collection[str]) -> dict[str, int]:
+        """Outlines by tag, one a step."""
+        self._open("histograms", {"tagFilter": _any_of(wanted)})
+        return self._wait(
+            lambda: self._count(
+                "tf-histogram-loader", "tag", ".histogram path"
+            ),
+            wanted,
         )
-        for tag in tags
-    }
+
+    def distributions(self, wanted: Collection[str]) -> dict[str, int]:
+        """Bands by tag, of which TensorBoard draws eight."""
+        self._open("distributions", {"tagFilter": _any_of(wanted)})
+        return self._wait(
+            lambda: self._count("tf-distribution-loader", "tag", "path.area"),
+            wanted,
+        )
+
+    def custom_scalars(self, wanted: Collection[str]) -> dict[str, int]:
+        """Lines or bands by chart title, one a run.
+
+        `wanted` holds titles of charts in unfolded categories.
+        """
+        self._open("custom_scalars", {"_smoothingWeight": 0})
+        return self._wait(
+            lambda: {
+                **self._count(
+                    "tf-custom-scalar-multi-line-chart-card",
+                    "title",
+                    "path.line",
+                ),
+                **self._count(
+                    "tf-custom-scalar-margin-chart-card", "title", "path.area"
+                ),
+            },
+            wanted,
+        )
+
+    def images(self, wanted: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Width and height of the loaded image by tag."""
+        self._open("images", {"tagFilter": _any_of(wanted)})
+        return self._wait(self._read_images, wanted)
+
+    def texts(self, wanted: Collection[str]) -> dict[str, list[str]]:
+        """Table cells by tag, rendered from Markdown."""
+        self._open("text", {"tagFilter": _any_of(wanted)})
+        return self._wait(self._read_texts, wanted)
+
+    def hparams(self, wanted: Collection[str]) -> dict[str, list[str]]:
+        """Columns of the table: title and cells."""
+        self._open("hparams")
+        return self._wait(self._read_hparams, wanted)
+
+    def save_screenshot(
+        self,
+        path: str | os.PathLike[str],
+        width: int = 1400,
+        height: int = 900,
+    ) -> None:
+        """Save the page that was opened last as a PNG file."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        # The charts follow the window after a moment.
+        self.page.wait_for_timeout(1000)
+        self.page.screenshot(path=path)
+        self.page.set_viewport_size(VIEWPORT)
+
+    def _open(
+        self,
+        page: str,
+        state: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> None:
+        address = f"{self.url}?{_encode(query or {})}#{page}"
+        if state:
+            address += f"&{_encode(state)}"
+        # Between two hash addresses the browser would not load anything.
+        self.page.goto("about:blank")
+        self.page.goto(address)
+
+    def _wait(
+        self, read: Callable[[], dict[str, Any]], wanted: Collection[str]
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + self.timeout
+        before: dict[str, Any] = {}
+        while time.monotonic() < deadline:
+            found = read()
+            drawn = {key: found[key] for key in wanted if found.get(key)}
+            if len(drawn) == len(wanted) and drawn == before:
+                return drawn
+            before = drawn
+            self.page.wait_for_timeout(250)
+        missing = sorted(set(wanted) - set(before))
+        raise NothingDrawn(
+            f"Within {self.timeout} seconds {self.page.url} drew {before}, "
+            f"but not {missing}."
+        )
+
+    def _count(self, element: str, key: str, paths: str) -> dict[str, int]:
+        drawn: dict[str, int] = {}
+        for card in self.page.locator(element).all():
+            name = card.evaluate(f"card => card.{key}")
+            count = card.locator(paths).evaluate_all(_COUNT_DRAWN)
+            # A tag is in its group too, out of sight and not drawn.
+            drawn[name] = max(count, drawn.get(name, 0))
+        return drawn
+
+    def _read_time_series(self) -> dict[str, dict[str, int]]:
+        with PIL.Image.open(io.BytesIO(self.page.screenshot())) as image:
+            screen = np.asarray(image.convert("RGB"), dtype=np.int64)
+        drawn = {}
+        for card in self.page.locator("scalar-card").all():
+            tag = card.locator("tb-truncated-path").first
+            chart = card.locator("line-chart .series-view")
+            if tag.count() and chart.count():
+                pixels = _crop(screen, chart.first.bounding_box())
+                drawn[tag.get_attribute("title")] = {
+                    run: _count_pixels(pixels, colour)
+                    for run, colour in card.evaluate(_READ_LEGEND)
+                }
+        # A chart is drawn once every run in its legend has its line.
+        return {tag: runs for tag, runs in drawn.items() if all(runs.values())}
+
+    def _read_images(self) -> dict[str, tuple[int, int]]:
+        return {
+            loader.evaluate("loader => loader.tag"): tuple(size)
+            for loader in self.page.locator("tf-image-loader").all()
+            for size in loader.locator("img").evaluate_all(
+                "images => images.filter(i => i.naturalWidth > 0)"
+                ".map(i => [i.naturalWidth, i.naturalHeight])"
+            )
+        }
+
+    def _read_texts(self) -> dict[str, list[str]]:
+        return {
+            loader.evaluate("loader => loader.tag"): loader.locator(
+                "td"
+            ).all_inner_texts()
+            for loader in self.page.locator("tf-text-loader").all()
+        }
+
+    def _read_hparams(self) -> dict[str, list[str]]:
+        # The table recycles its cells in any order: sort them by place.
+        columns: dict[float, list[tuple[float, str]]] = {}
+        for cell in self.page.locator("vaadin-grid-cell-content").all():
+            box = cell.bounding_box()
+            text = cell.inner_text().strip()
+            if text and box and box["height"] > 0:
+                columns.setdefault(box["x"], []).append((box["y"], text))
+        texts = [[text for _, text in sorted(c)] for c in columns.values()]
+        return {title: cells for title, *cells in texts}
+
+
+def _any_of(tags: Collection[str]) -> str:
+    return "|".join(f"^{re.escape(tag)}$" for tag in tags)
+
+
+def _encode(parameters: Mapping[str, Any]) -> str:
+    # quote: TensorBoard does not read + as a space.
+    return urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
+
+
+def _crop(screen: np.ndarray, box: dict[str, float] | None) -> np.ndarray:
+    if box is None:
+        return screen[:0, :0]
+    left, top = int(box["x"]), int(box["y"])
+    right, bottom = left + int(box["width"]), top + int(box["height"])
+    return screen[top:bottom, left:right]
+
+
+def _count_pixels(pixels: np.ndarray, colour: list[int]) -> int:
+    distance = np.sqrt(np.square(pixels - np.array(colour)).sum(axis=-1))
+    return int((distance < COLOUR_DISTANCE).sum())

@@ -1,0 +1,237 @@
+"""PenaltyMonitor: when to read the device's state, and what to write."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_actpen import backend
+from keras_actpen.stepping import Session, SteppedFunction
+from keras_actpen.surgery import penalized_layers
+
+if TYPE_CHECKING:
+    from keras_actpen.runs import Runs
+
+
+class PenaltyMonitor(keras.callbacks.Callback):
+    """Logs every penalty term and the activations of the penalised layers.
+
+    Terms are exact: they are accumulated on the device at every step,
+    weighted by batch size as Keras weighs the loss, and read once per epoch.
+    They are in `logs`, hence in the history and the progress bar, and can be
+    monitored by other callbacks, as `penalty/<path>/<term>` and
+    `val_penalty/<path>/<term>`.
+
+    Statistics and histograms of the activations are taken on the first step
+    of each epoch and on every `statistics_freq`-th, by a second compiled
+    train function; all other steps run without them.
+
+    TensorBoard shows everything under the runs `actpen/train` and
+    `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the
+    runs `actpen-2/...`. Open it with `tensorboard --logdir logs` and set
+    smoothing to 0. Neither TensorFlow nor the `tensorboard` server is needed
+    to write.
+
+    Example:
+
+    ```python
+    model = attach_penalty(model, "dense_4", l2=0.01)
+    model.fit(x, y, callbacks=[PenaltyMonitor("logs")])
+    ```
+
+    Args:
+        log_dir: Where to write TensorBoard events, or `None` to write none.
+        update_freq: `"epoch"`, or how many batches lie between two points
+            of the terms' curves over batches (`"batch"` stands for 1), which
+            are written besides those over epochs.
+        histogram_freq: Epochs between two histograms, 0 for none.
+        statistics_freq: Steps between two instrumented ones, 0 for none.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has a wrong value; when training starts,
+            if the model has no penalised or watched layer or `log_dir`
+            cannot be written.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = "logs",
+        *,
+        update_freq: str | int = "epoch",
+        histogram_freq: int = 1,
+        statistics_freq: int = 50,
+    ):
+        super().__init__()
+        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        if update_freq == "batch":
+            update_freq = 1
+        elif update_freq != "epoch":
+            _check_frequency("update_freq", update_freq, 1)
+        self.update_freq = update_freq
+        self.histogram_freq = _check_frequency(
+            "histogram_freq", histogram_freq, 0
+        )
+        self.statistics_freq = _check_frequency(
+            "statistics_freq", statistics_freq, 0
+        )
+        self._start()
+
+    def _start(self) -> None:
+        """What is not carried into a copy."""
+        self._session: Session | None = None
+        self._installed = False
+        self._runs: "Runs | None" = None
+        self._next_instrumented = 0
+        self._next_written = 0
+        self._evaluating = False
+        self._validated = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arguments only: Keras Tuner deep-copies callbacks."""
+        return {
+            name: getattr(self, name)
+            for name in (
+                "log_dir",
+                "update_freq",
+                "histogram_freq",
+                "statistics_freq",
+            )
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy that has seen no training."""
+        super().__init__()
+        vars(self).update(state)
+        self._start()
+
+    def on_train_begin(self, logs=None):
+        """Stand in for the model's train function."""
+        self._install()
+        self._session.stand_in("train")
+        self._runs = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start a new period, in the first epoch a new run."""
+        if self._runs is None and self.log_dir is not None:
+            # Not earlier: BackupAndRestore sets the epoch in on_train_begin.
+            if backend.is_chief():
+                # Not at the top: importing the package must not import
+                # tensorboard.
+                from keras_actpen.runs import Runs
+
+                self._runs = Runs(self.log_dir, resumed=epoch > 0)
+                self._runs.open(self._session.layers)
+        self._session.reset("train")
+        self._next_instrumented = 0
+        self._next_written = self.update_freq
+        self._validated = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Choose what the coming step records."""
+        what = "terms"
+        if self.statistics_freq and batch >= self._next_instrumented:
+            what = "statistics"
+            done = batch // self.statistics_freq
+            self._next_instrumented = (done + 1) * self.statistics_freq
+        self._session.arm("train", what)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Write the terms over batches, where that is asked for."""
+        if self._runs is None or self.update_freq == "epoch":
+            return
+        if batch + 1 >= self._next_written:
+            self._next_written = batch + 1 + self.update_freq
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            iterations = int(self.model.optimizer.iterations)
+            self._runs.write_batch(self._session.means("train"), iterations)
+
+    def on_test_begin(self, logs=None):
+        """Stand in for the model's test function."""
+        if not self._installed:
+            self._install()
+            self._evaluating = True
+        self._session.phase = "test"
+        self._session.stand_in("test")
+        self._session.reset("test")
+
+    def on_test_batch_begin(self, batch, logs=None):
+        """Record the terms of the coming step."""
+        self._session.arm("test", "terms")
+
+    def on_test_end(self, logs=None):
+        """Return to training, or leave a model that was only evaluated."""
+        self._session.phase = "train"
+        self._validated = True
+        if self._evaluating:
+            self._evaluating = False
+            self._uninstall()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the epoch."""
+        session = self._session
+        logs = {} if logs is None else logs
+        means = {"train": session.means("train")}
+        if self._validated:
+            means["validation"] = session.means("test")
+        for key, value in means["train"].items():
+            # A train_step of the user's own may return anything.
+            logs.setdefault(key, value)
+        if self._runs is None:
+            return
+        snapshots = {}
+        if self.statistics_freq:
+            snapshots = session.snapshots()
+        histograms = self.histogram_freq and epoch % self.histogram_freq == 0
+        self._runs.write_epoch(
+            epoch, logs, means, snapshots, snapshots if histograms else {}
+        )
+
+    def on_train_end(self, logs=None):
+        """Put the model's own train function back."""
+        self._uninstall()
+        if self._runs is not None:
+            self._runs.close()
+
+    def _install(self) -> None:
+        if self._installed:  # an interrupted training has left it there
+            self._uninstall()
+        layers = penalized_layers(self.model)
+        if not layers:
+            raise ValueError(
+                "Invalid value received for argument `callbacks`. Expected "
+                "PenaltyMonitor only for a model with penalised or watched "
+                "layers: call `attach_penalty(model, ...)` or "
+                "`watch_activations(model, ...)` first and fit the model that "
+                f"it returns. Received: model {self.model.name!r} without any"
+            )
+        function = self.model.train_function
+        if isinstance(function, SteppedFunction):
+            # Another monitor is there already: record once for both.
+            self._session = function.session
+        elif self._session is None or not self._session.fits(
+            self.model, layers
+        ):
+            self._session = Session(self.model, layers)
+        self._session.install()
+        self._installed = True
+
+    def _uninstall(self) -> None:
+        self._session.uninstall()
+        self._installed = False
+
+
+def _check_frequency(argument: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"Invalid type received for argument `{argument}`. Expected an "
+            f"integer >= {least}. Received: {argument}={value!r} (of type "
+            f"{type(value).__name__})"
+        )
+    if value < least:
+        raise ValueError(
+            f"Invalid value received for argument `{argument}`. Expected an "
+            f"integer >= {least}. Received: {argument}={value!r}"
+        )
+    return value

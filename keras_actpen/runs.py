@@ -1,0 +1,148 @@
+"""The TensorBoard runs that one training writes."""
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+
+import numpy as np
+
+from keras_actpen import dashboards, events, heatmaps, tags
+from keras_actpen.event_file import EventWriter, last_run, next_run
+from keras_actpen.recording import log_key
+from keras_actpen.statistics import StatisticsSnapshot
+from keras_actpen.summary import output_shape
+from keras_actpen.wrapper import PenalizedLayer, Place
+
+Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]
+
+
+class Runs:
+    """The runs `actpen/train` and `actpen/validation` of a log directory.
+
+    Args:
+        log_dir: The log directory.
+        resumed: Whether the training goes on where an earlier one stopped:
+            its runs are continued.
+    """
+
+    def __init__(self, log_dir: str, resumed: bool):
+        name = last_run(log_dir) if resumed else next_run(log_dir)
+        self._writers = {
+            phase: EventWriter(os.path.join(log_dir, name, phase))
+            for phase in ("train", "validation")
+        }
+        self._layers: dict[str, PenalizedLayer] = {}
+        self._epochs: list[int] = []
+        # Columns of the heat maps so far, a column an epoch.
+        self._columns: dict[str, list[list[float]]] = {}
+
+    def open(self, layers: dict[str, PenalizedLayer]) -> None:
+        """Write what is known before the first step.
+
+        Raises:
+            ValueError: If the log directory cannot be written.
+        """
+        self._layers = layers
+        self._writers["train"].open()
+        shapes = {path: output_shape(layer) for path, layer in layers.items()}
+        self._writers["train"].add(
+            [
+                tags.text_page(
+                    layers, shapes, metadata.version("keras-actpen")
+                ),
+                tags.layout(layers),
+                *tags.session_start(layers),
+            ],
+            0,
+        )
+        self._writers["train"].flush()
+
+    def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
+        """Write the terms' means since the epoch began.
+
+        Args:
+            means: Coefficient times value of every term, by `penalty/...`.
+            iterations: Number of batches trained on so far.
+        """
+        values = list(tags.batch_values(means))
+        self._writers["train"].add(values, iterations)
+
+    def write_epoch(
+        self,
+        epoch: int,
+        logs: Mapping[str, float],
+        means: Mapping[str, Mapping[str, float]],
+        statistics: Snapshots,
+        histograms: Snapshots,
+    ) -> None:
+        """Write an epoch; it is on disk when this returns.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            logs: What Keras reports of the epoch.
+            means: For `"train"`, and `"validation"` if there was one,
+                coefficient times value of every term, by `penalty/...`.
+            statistics: Activation statistics of the epoch.
+            histograms: Those whose histogram is to be written.
+        """
+        for phase, phase_means in means.items():
+            values = [
+                *tags.metric_values(phase, logs),
+                *tags.loss_values(phase_means, tags.loss(phase, logs)),
+            ]
+            if phase == "train":
+                if not self._epochs:
+                    values.append(tags.hparams_columns(self._layers, logs))
+                values += tags.coefficient_values(self._layers)
+                for (path, place), snapshot in statistics.items():
+                    values += tags.statistic_values(path, place, snapshot)
+                for (path, place), snapshot in histograms.items():
+                    values += tags.histogram_value(path, place, snapshot)
+                values += self._heat_maps(epoch, phase_means, statistics)
+            self._writers[phase].add(values, epoch)
+            self._writers[phase].flush()
+
+    def close(self) -> None:
+        """Write how the training ended."""
+        epoch = self._epochs[-1] if self._epochs else 0
+        self._writers["train"].add([dashboards.session_end()], epoch)
+        for writer in self._writers.values():
+            writer.close()
+
+    def _heat_maps(
+        self,
+        epoch: int,
+        means: Mapping[str, float],
+        statistics: Snapshots,
+    ) -> list[events.Value]:
+        """The overview images, with a column more than in the last epoch."""
+        self._epochs.append(epoch)
+        columns = {"penalty": {}, "dead_fraction": {}}
+        for path, layer in self._layers.items():
+            if layer.terms:
+                columns["penalty"][path] = sum(
+                    means[log_key(path, name)] for name in layer.terms
+                )
+        for (path, place), snapshot in statistics.items():
+            if place.on == "output":
+                columns["dead_fraction"][tags.place_path(path, place)] = (
+                    snapshot.values()["dead_fraction"]
+                )
+        images = []
+        for name, column in columns.items():
+            if not column:
+                continue
+            history = self._columns.setdefault(name, [])
+            history.append(list(column.values()))
+            pixels = heatmaps.heat_map(
+                tags.HEAT_MAPS[name],
+                list(column),
+                self._epochs,
+                np.array(history).T,
+                low=0.0,
+                high=1.0 if name == "dead_fraction" else None,
+            )
+            images.append(
+                events.image(f"actpen/{name}", pixels, tags.HEAT_MAPS[name])
+            )
+        return images

@@ -1,0 +1,238 @@
+"""Compiled step functions that also record, beside the model's plain ones.
+
+Keras looks up `model.train_function` at every step. While a monitor runs, a
+`SteppedFunction` stands there: it runs the plain function unless it has been
+armed for the next step, so that a training that was interrupted goes on as if
+nothing had been there.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_actpen import accumulators, backend, recording
+from keras_actpen.accumulators import LayerState
+from keras_actpen.recording import log_key
+from keras_actpen.statistics import StatisticsSnapshot
+from keras_actpen.wrapper import PenalizedLayer, Place
+
+_RECORDERS = {
+    "terms": accumulators.TermRecorder,
+    "statistics": accumulators.StatisticsRecorder,
+}
+
+
+class SteppedFunction:
+    """Stands in for `model.train_function` or `model.test_function`.
+
+    Args:
+        session: The session it belongs to.
+        phase: `"train"` or `"test"`.
+        plain: The function whose place it takes.
+    """
+
+    def __init__(self, session: "Session", phase: str, plain: Callable):
+        self.session = session
+        self.phase = phase
+        self.plain = plain
+        self.armed: str | None = None
+        self._functions: dict[str, tuple[Callable, Callable]] = {}
+
+    def __call__(self, *args):
+        """Run one step, recording what has been armed."""
+        armed, self.armed = self.armed, None
+        if armed is None:
+            return self.plain(*args)
+        if armed not in self._functions:
+            self._functions[armed] = self._make(armed)
+        function, step = self._functions[armed]
+        # The torch trainer looks the step up whenever it runs.
+        with _attribute(self.session.model, f"{self.phase}_step", step):
+            return function(*args)
+
+    def _make(self, armed: str) -> tuple[Callable, Callable]:
+        """Compile a step that records."""
+        model = self.session.model
+        step = self._step(getattr(model, f"{self.phase}_step"), armed)
+        name = f"{self.phase}_function"
+        with _attribute(model, f"{self.phase}_step", step):
+            # A step function of its own: jax.jit caches by equality, and
+            # bound methods of the same model are equal.
+            getattr(model, f"make_{name}")(force=True)
+        function = getattr(model, name)
+        setattr(model, name, self)
+        return function, step
+
+    def _step(self, inner: Callable, armed: str) -> Callable:
+        session, phase = self.session, self.phase
+
+        def step(*args):
+            recorder = _RECORDERS[armed](
+                session.states_by_id, phase, _samples(args[-1])
+            )
+            with recording.recording(recorder):
+                result = inner(*args)
+            if keras.backend.backend() == "jax":
+                logs, state = result
+                return session.with_means(logs, phase, state[1]), state
+            return session.with_means(result, phase, None)
+
+        return step
+
+
+class Session:
+    """Recording of one model, shared by the monitors of one `fit`.
+
+    Args:
+        model: The model.
+        layers: Its penalised layers by path.
+    """
+
+    def __init__(self, model: keras.Model, layers: dict[str, PenalizedLayer]):
+        self.model = model
+        self.layers = layers
+        with backend.strategy_scope(model):
+            self.states = {
+                path: LayerState(layer) for path, layer in layers.items()
+            }
+        self.states_by_id = {id(s.layer): s for s in self.states.values()}
+        self.functions: dict[str, SteppedFunction] = {}
+        self.phase = "train"
+        self._users = 0
+
+    def fits(
+        self, model: keras.Model, layers: dict[str, PenalizedLayer]
+    ) -> bool:
+        """Whether this session's compiled steps are those of `model`."""
+        return model is self.model and layers == self.layers
+
+    def install(self) -> None:
+        """Start to stand in for the model's functions."""
+        self._users += 1
+        if self._users > 1:
+            return
+        for state in self.states.values():
+            state.install()
+        plain = self.model.get_metrics_result
+
+        def get_metrics_result():
+            logs = plain()
+            if recording.current() is not None:
+                return logs
+            return {**logs, **self.means(self.phase)}
+
+        vars(self.model)["get_metrics_result"] = get_metrics_result
+
+    def stand_in(self, phase: str) -> None:
+        """Take the place of `model.train_function` or `test_function`."""
+        name = f"{phase}_function"
+        plain = getattr(self.model, name)
+        if plain is self.functions.get(phase):
+            return
+        if phase not in self.functions or (
+            self.functions[phase].plain is not plain
+        ):
+            self.functions[phase] = SteppedFunction(self, phase, plain)
+        setattr(self.model, name, self.functions[phase])
+
+    def uninstall(self) -> None:
+        """Put the plain functions back once the last monitor has left."""
+        self._users -= 1
+        if self._users > 0:
+            return
+        for phase, function in self.functions.items():
+            if getattr(self.model, f"{phase}_function") is function:
+                setattr(self.model, f"{phase}_function", function.plain)
+        for state in self.states.values():
+            state.uninstall()
+        vars(self.model).pop("get_metrics_result", None)
+
+    def arm(self, phase: str, what: str) -> None:
+        """Record the next step.
+
+        Args:
+            phase: `"train"` or `"test"`.
+            what: `"terms"`, or `"statistics"` for both; several monitors get
+                what any of them asks for.
+        """
+        function = self.functions[phase]
+        if function.armed != "statistics":
+            function.armed = what
+
+    def reset(self, phase: str) -> None:
+        """Start a new period."""
+        for state in self.states.values():
+            state.totals[phase].reset()
+            if phase == "train":
+                for statistics in state.statistics.values():
+                    statistics.reset()
+
+    def snapshots(self) -> dict[tuple[str, Place], StatisticsSnapshot]:
+        """Statistics of every watched place, by path and place."""
+        return {
+            (path, place): statistics.read()
+            for path, state in self.states.items()
+            for place, statistics in state.statistics.items()
+        }
+
+    def means(self, phase: str) -> dict[str, float]:
+        """Mean of every term so far, by its key in `logs`, on the host."""
+        means = {}
+        for path, state in self.states.items():
+            totals, samples = state.totals[phase].read()
+            for name, total in totals.items():
+                means[log_key(path, name)] = total / max(samples, 1.0)
+        return means
+
+    def with_means(self, logs: Any, phase: str, state: Any) -> Any:
+        """Logs of a step with the mean of every term so far, on the device.
+
+        Args:
+            logs: What the model's own step returned.
+            phase: `"train"` or `"test"`.
+            state: On JAX the values of `model.non_trainable_variables`.
+        """
+        if not isinstance(logs, dict):
+            return logs
+        values = {}
+        if state is not None:
+            variables = self.model.non_trainable_variables
+            values = {
+                id(v): value for v, value in zip(variables, state, strict=True)
+            }
+        logs = dict(logs)
+        for path, layer_state in self.states.items():
+            totals = layer_state.totals[phase]
+            means = totals.means(values.get(id(totals.sums)))
+            for name, mean in zip(totals.terms, means, strict=True):
+                logs[log_key(path, name)] = mean
+        return logs
+
+
+def _samples(data: Any):
+    """Batch size of a step as Keras counts it, a float32 scalar."""
+    try:
+        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+    except ValueError:  # data that only the model's own step can read
+        x = data
+    first = next(part for part in tree.flatten(x) if part is not None)
+    return ops.cast(ops.shape(first)[0], "float32")
+
+
+@contextlib.contextmanager
+def _attribute(model: keras.Model, name: str, value: Any) -> Iterator[None]:
+    """Give one instance an attribute in front of its class's for a while."""
+    attributes = vars(model)
+    missing = object()
+    previous = attributes.get(name, missing)
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        if previous is missing:
+            del attributes[name]
+        else:
+            attributes[name] = previous
