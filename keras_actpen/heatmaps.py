@@ -5,6 +5,7 @@ is imported. The text is drawn in the scalable font that Pillow carries, which
 is a dependency of TensorBoard too, so that the pixels are the same everywhere.
 """
 
+import bisect
 import functools
 from collections.abc import Sequence
 
@@ -216,14 +217,20 @@ def _ticks(
 
 def _shorten(text: str, width: float) -> str:
     """Replace the middle of a text by … until it fits."""
-    text = shortened = " ".join(text.split())
-    kept = len(text)
-    while kept and _text_width(shortened) > width:
-        kept -= 1
+    text = " ".join(text.split())
+    if _text_width(text) <= width:
+        return text
+
+    def keep(count: int) -> str:
         # More of the end: there is the name of the layer itself.
-        head = kept // 3
-        shortened = f"{text[:head]}…{text[len(text) - kept + head :]}"
-    return shortened
+        head = count // 3
+        return f"{text[:head]}…{text[len(text) - count + head :]}"
+
+    counts = range(len(text))
+    too_long = bisect.bisect(
+        counts, width, key=lambda count: _text_width(keep(count))
+    )
+    return keep(too_long - 1)
 
 
 def _number(value: float) -> str:

@@ -33,7 +33,6 @@ class PenaltyMonitor(keras.callbacks.Callback):
     to write.
 
     Example:
-
     ```python
     model = attach_penalty(model, "dense_4", l2=0.01)
     model.fit(x, y, callbacks=[PenaltyMonitor("logs")])
@@ -81,9 +80,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
         """What is not carried into a copy."""
         self._session: Session | None = None
         self._installed = False
-        self._runs: "Runs | None" = None
+        self._runs: Runs | None = None
         self._next_instrumented = 0
-        self._next_written = 0
+        # Batches trained on: all, when the epoch began, when last written.
+        self._iterations = self._epoch_start = self._last_written = 0
         self._evaluating = False
         self._validated = False
 
@@ -110,6 +110,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._install()
         self._session.stand_in("train")
         self._runs = None
+        self._iterations = int(self.model.optimizer.iterations)
+        self._last_written = self._iterations
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start a new period, in the first epoch a new run."""
@@ -124,7 +126,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
                 self._runs.open(self._session.layers)
         self._session.reset("train")
         self._next_instrumented = 0
-        self._next_written = self.update_freq
+        self._epoch_start = self._iterations
         self._validated = False
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -138,14 +140,15 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Write the terms over batches, where that is asked for."""
+        self._iterations = self._epoch_start + batch + 1
         if self._runs is None or self.update_freq == "epoch":
             return
-        if batch + 1 >= self._next_written:
-            self._next_written = batch + 1 + self.update_freq
+        if self._iterations >= self._last_written + self.update_freq:
+            self._last_written = self._iterations
             if keras.backend.backend() == "jax":
                 self.model.jax_state_sync()
-            iterations = int(self.model.optimizer.iterations)
-            self._runs.write_batch(self._session.means("train"), iterations)
+            means = self._session.means("train")
+            self._runs.write_batch(means, self._iterations)
 
     def on_test_begin(self, logs=None):
         """Stand in for the model's test function."""

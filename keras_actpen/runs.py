@@ -6,7 +6,7 @@ from importlib import metadata
 
 import numpy as np
 
-from keras_actpen import dashboards, events, heatmaps, tags
+from keras_actpen import events, heatmaps, tags
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.recording import log_key
 from keras_actpen.statistics import StatisticsSnapshot
@@ -18,6 +18,8 @@ Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]
 
 class Runs:
     """The runs `actpen/train` and `actpen/validation` of a log directory.
+
+    What HParams needs is in their parent, the run `actpen`.
 
     Args:
         log_dir: The log directory.
@@ -31,6 +33,8 @@ class Runs:
             phase: EventWriter(os.path.join(log_dir, name, phase))
             for phase in ("train", "validation")
         }
+        # HParams looks for metrics in the runs below that of the session.
+        self._session = EventWriter(os.path.join(log_dir, name))
         self._layers: dict[str, PenalizedLayer] = {}
         self._epochs: list[int] = []
         # Columns of the heat maps so far, a column an epoch.
@@ -51,11 +55,12 @@ class Runs:
                     layers, shapes, metadata.version("keras-actpen")
                 ),
                 tags.layout(layers),
-                *tags.session_start(layers),
             ],
             0,
         )
         self._writers["train"].flush()
+        self._session.add(tags.session_start(layers), 0)
+        self._session.flush()
 
     def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
         """Write the terms' means since the epoch began.
@@ -85,14 +90,16 @@ class Runs:
             statistics: Activation statistics of the epoch.
             histograms: Those whose histogram is to be written.
         """
+        if not self._epochs:
+            columns = tags.hparams_columns(self._layers, logs)
+            self._session.add(columns, 0)
+            self._session.flush()
         for phase, phase_means in means.items():
             values = [
                 *tags.metric_values(phase, logs),
                 *tags.loss_values(phase_means, tags.loss(phase, logs)),
             ]
             if phase == "train":
-                if not self._epochs:
-                    values.append(tags.hparams_columns(self._layers, logs))
                 values += tags.coefficient_values(self._layers)
                 for (path, place), snapshot in statistics.items():
                     values += tags.statistic_values(path, place, snapshot)
@@ -104,9 +111,8 @@ class Runs:
 
     def close(self) -> None:
         """Write how the training ended."""
-        epoch = self._epochs[-1] if self._epochs else 0
-        self._writers["train"].add([dashboards.session_end()], epoch)
-        for writer in self._writers.values():
+        self._session.add(tags.session_end(self._layers), 0)
+        for writer in (self._session, *self._writers.values()):
             writer.close()
 
     def _heat_maps(
@@ -143,6 +149,8 @@ class Runs:
                 high=1.0 if name == "dead_fraction" else None,
             )
             images.append(
-                events.image(f"actpen/{name}", pixels, tags.HEAT_MAPS[name])
+                events.image(
+                    f"actpen/{name}_by_layer", pixels, tags.HEAT_MAPS[name]
+                )
             )
         return images

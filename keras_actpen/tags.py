@@ -108,13 +108,12 @@ def coefficient_values(
     layers: Mapping[str, PenalizedLayer],
 ) -> Iterator[events.Value]:
     """Points of the coefficient of every term."""
-    for path, layer in layers.items():
-        for name in layer.terms:
-            yield events.scalar(
-                f"penalty.coefficient/{path}/{name}",
-                layer.coefficients[name],
-                "Coefficient of the term at the end of the epoch.",
-            )
+    for name, coefficient in _coefficients(layers).items():
+        yield events.scalar(
+            f"penalty.coefficient/{name}",
+            coefficient,
+            "Coefficient of the term at the end of the epoch.",
+        )
 
 
 def statistic_values(
@@ -148,36 +147,45 @@ def session_start(
     layers: Mapping[str, PenalizedLayer],
 ) -> Iterator[events.Value]:
     """A row of the HParams page, if there is a coefficient to compare."""
-    coefficients = {
-        f"{path}/{name}": layer.coefficients[name]
-        for path, layer in layers.items()
-        for name in layer.terms
-    }
-    if coefficients:
+    if coefficients := _coefficients(layers):
         yield dashboards.session_start(coefficients)
+
+
+def session_end(layers: Mapping[str, PenalizedLayer]) -> Iterator[events.Value]:
+    """The end of what `session_start` has started."""
+    if _coefficients(layers):
+        yield dashboards.session_end()
 
 
 def hparams_columns(
     layers: Mapping[str, PenalizedLayer], logs: Mapping[str, float]
-) -> events.Value:
+) -> Iterator[events.Value]:
     """The columns of the HParams page: coefficients, metrics, sparsity."""
-    metrics = {}
-    # The session is the training run; groups are relative to it.
-    for phase, group in (("train", ""), ("validation", "../validation")):
-        for name in _metrics(phase, logs).values():
-            metrics[group, f"metric/{name}"] = f"{phase} {name}"
-    metrics["", "actpen/penalty_total"] = _OVERVIEW["actpen/penalty_total"]
+    coefficients = _coefficients(layers)
+    if not coefficients:
+        return
+    metrics = {
+        (phase, f"metric/{name}"): f"{phase}: {name}"
+        for phase in ("train", "validation")
+        for name in _metrics(phase, logs).values()
+    }
+    total = "actpen/penalty_total"
+    metrics["train", total] = _OVERVIEW[total]
     for path, layer in layers.items():
         tag = statistic_tag("zero_fraction", path, layer.places[0])
-        metrics["", tag] = DEFINITIONS["zero_fraction"]
-    return dashboards.hparams_config(
-        {
-            f"{path}/{name}": f"Coefficient of {name} at {path}."
-            for path, layer in layers.items()
-            for name in layer.terms
-        },
-        metrics,
+        metrics["train", tag] = DEFINITIONS["zero_fraction"]
+    yield dashboards.hparams_config(
+        {name: f"Coefficient of {name}." for name in coefficients}, metrics
     )
+
+
+def _coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
+    """Coefficients by `path/term`."""
+    return {
+        f"{path}/{name}": layer.coefficients[name]
+        for path, layer in layers.items()
+        for name in layer.terms
+    }
 
 
 def layout(layers: Mapping[str, PenalizedLayer]) -> events.Value:

@@ -532,10 +532,18 @@ def test_state_is_no_part_of_the_model(tmp_path):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="autograd of torch")
 def test_no_autograd_graph_is_kept():
+    import torch
+
     x = ops.convert_to_tensor(CASES["dense"]).requires_grad_()
     statistics = ActivationStatistics(7)
-    statistics.update(x * 2)
-    statistics.update_histogram(x * 2)
+    y = x * 2
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        statistics.update(y)
+        statistics.update_histogram(y)
+        assert not kept
+        ops.square(y)
+        assert kept
     for variable in statistics.variables:
         assert variable.value.grad_fn is None
         assert not variable.value.requires_grad

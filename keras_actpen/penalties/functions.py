@@ -21,8 +21,9 @@ class FunctionPenalty(Penalty):
     it is a sum over samples.
 
     Functions serialise under Keras's rules: register them with
-    `keras.saving.register_keras_serializable`. A lambda is saved as bytecode,
-    and loading it is refused unless Keras's safe mode is off.
+    `keras.saving.register_keras_serializable`. A lambda is saved as bytecode
+    without the global names that it uses, and loading it is refused unless
+    Keras's safe mode is off.
 
     Example:
     >>> import numpy as np

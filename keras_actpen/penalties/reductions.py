@@ -4,6 +4,7 @@ All of them count masked positions out of numerators and of divisors, and give
 the numbers of the global batch when tf.distribute splits it over replicas.
 """
 
+import keras
 from keras import ops
 
 from keras_actpen import backend
@@ -160,7 +161,8 @@ class BatchStatistics:
 def off_diagonal(matrix):
     """`matrix` with zeros on its diagonal."""
     units = ops.shape(matrix)[-1]
-    return matrix * (1.0 - ops.eye(units, dtype=matrix.dtype))
+    dtype = keras.backend.standardize_dtype(matrix.dtype)
+    return matrix * (1.0 - ops.eye(units, dtype=dtype))
 
 
 def time_steps(activations, mask):
