@@ -6,6 +6,9 @@ from keras import layers
 
 FEATURES = 4
 
+# XLA on TensorFlow compiles for seconds; without a jit JAX runs op by op.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
+
 
 def data(samples=10, features=FEATURES, targets=2, seed=1):
     """Inputs and targets of a regression."""

@@ -31,8 +31,9 @@ def digits(tmp_path, monkeypatch):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy")
-    model.save("mnist_cnn.keras")
     (x, y), (x_val, y_val) = demo.load_sample()
+    model.train_on_batch(x[:8], y[:8])
+    model.save("mnist_cnn.keras")
     return {"x": x[:64], "y": y[:64], "x_val": x_val[:32], "y_val": y_val[:32]}
 
 
