@@ -86,7 +86,8 @@ class TermTotals(keras.layers.Layer):
         sums = np.zeros(len(self.terms) + 1)
         for local in backend.local_values(self.sums):
             sums += local[0].astype("float64") - local[1]
-        return dict(zip(self.terms, sums[:-1], strict=True)), sums[-1]
+        *totals, samples = sums.tolist()
+        return dict(zip(self.terms, totals, strict=True)), samples
 
     def reset(self) -> None:
         """Start a new period."""

@@ -201,6 +201,8 @@ def share_compile_state(old: keras.Model, new: keras.Model) -> None:
     new._compile_loss = old._compile_loss
     # Not setattr, which would track the metrics a second time.
     vars(new)["_compile_metrics"] = old._compile_metrics
+    # `train_on_batch` reports a running mean over its calls.
+    vars(new)["_loss_tracker"] = old._loss_tracker
 
 
 def replace_sublayer(

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_actpen import backend
-from keras_actpen.stepping import Session, SteppedFunction
+from keras_actpen.stepping import Session
 from keras_actpen.surgery import penalized_layers
 
 if TYPE_CHECKING:
     from keras_actpen.runs import Runs
+
+_NO_FIT = object()
 
 
 class PenaltyMonitor(keras.callbacks.Callback):
@@ -66,37 +68,34 @@ class PenaltyMonitor(keras.callbacks.Callback):
         if update_freq == "batch":
             update_freq = 1
         elif update_freq != "epoch":
-            _check_frequency("update_freq", update_freq, 1)
+            _check_frequency(
+                "update_freq", update_freq, "'epoch', 'batch' or an integer", 1
+            )
+        _check_frequency("histogram_freq", histogram_freq, "an integer", 0)
+        _check_frequency("statistics_freq", statistics_freq, "an integer", 0)
         self.update_freq = update_freq
-        self.histogram_freq = _check_frequency(
-            "histogram_freq", histogram_freq, 0
-        )
-        self.statistics_freq = _check_frequency(
-            "statistics_freq", statistics_freq, 0
-        )
+        self.histogram_freq = histogram_freq
+        self.statistics_freq = statistics_freq
         self._start()
 
     def _start(self) -> None:
         """What is not carried into a copy."""
         self._session: Session | None = None
-        self._installed = False
         self._runs: Runs | None = None
+        self._run: str | None = None
         self._next_instrumented = 0
         # Batches trained on: all, when the epoch began, when last written.
-        self._iterations = self._epoch_start = self._last_written = 0
-        self._evaluating = False
-        self._validated = False
+        self._iterations: int | None = None
+        self._epoch_start = self._last_written = 0
+        self._fit_params: Any = _NO_FIT
+        self._validation: dict[str, float] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Arguments only: Keras Tuner deep-copies callbacks."""
         return {
-            name: getattr(self, name)
-            for name in (
-                "log_dir",
-                "update_freq",
-                "histogram_freq",
-                "statistics_freq",
-            )
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_")
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,32 +106,32 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Stand in for the model's train function."""
-        self._install()
+        self._open_session()
+        self._session.forget_others(self)
+        self._session.install(self)
         self._session.stand_in("train")
+        self._fit_params = self.params
+        self._iterations = None
         self._runs = None
-        self._iterations = int(self.model.optimizer.iterations)
-        self._last_written = self._iterations
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start a new period, in the first epoch a new run."""
-        if self._runs is None and self.log_dir is not None:
-            # Not earlier: BackupAndRestore sets the epoch in on_train_begin.
-            if backend.is_chief():
-                # Not at the top: importing the package must not import
-                # tensorboard.
-                from keras_actpen.runs import Runs
-
-                self._runs = Runs(self.log_dir, resumed=epoch > 0)
-                self._runs.open(self._session.layers)
+        if self._iterations is None:
+            # Not earlier: BackupAndRestore sets epoch, optimizer and
+            # coefficients in its on_train_begin.
+            self._iterations = self._last_written = _iterations(self.model)
+            self._open_runs(epoch)
         self._session.reset("train")
         self._next_instrumented = 0
         self._epoch_start = self._iterations
-        self._validated = False
+        self._validation = None
 
     def on_train_batch_begin(self, batch, logs=None):
         """Choose what the coming step records."""
         what = "terms"
-        if self.statistics_freq and batch >= self._next_instrumented:
+        # Without a log_dir nothing shows them.
+        watching = self.statistics_freq and self.log_dir is not None
+        if watching and batch >= self._next_instrumented:
             what = "statistics"
             done = batch // self.statistics_freq
             self._next_instrumented = (done + 1) * self.statistics_freq
@@ -152,10 +151,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         """Stand in for the model's test function."""
-        if not self._installed:
-            self._install()
-            self._evaluating = True
-        self._session.phase = "test"
+        self._open_session()
+        self._session.install(self)
         self._session.stand_in("test")
         self._session.reset("test")
 
@@ -164,23 +161,23 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._session.arm("test", "terms")
 
     def on_test_end(self, logs=None):
-        """Return to training, or leave a model that was only evaluated."""
-        self._session.phase = "train"
-        self._validated = True
-        if self._evaluating:
-            self._evaluating = False
-            self._uninstall()
+        """Keep the terms, and leave a model that was only evaluated."""
+        self._validation = self._session.means("test")
+        # Keras gives the callbacks of one `fit` the same dictionary, and
+        # those of an evaluation of its own another.
+        if self.params is not self._fit_params:
+            self._session.uninstall(self)
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the epoch."""
         session = self._session
         logs = {} if logs is None else logs
         means = {"train": session.means("train")}
-        if self._validated:
-            means["validation"] = session.means("test")
-        for key, value in means["train"].items():
-            # A train_step of the user's own may return anything.
-            logs.setdefault(key, value)
+        # A train_step of the user's own may have returned anything.
+        logs.update(means["train"])
+        if self._validation is not None:
+            means["validation"] = self._validation
+            logs.update({f"val_{k}": v for k, v in self._validation.items()})
         if self._runs is None:
             return
         snapshots = {}
@@ -193,13 +190,12 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Put the model's own train function back."""
-        self._uninstall()
+        self._fit_params = _NO_FIT
+        self._session.uninstall(self)
         if self._runs is not None:
             self._runs.close()
 
-    def _install(self) -> None:
-        if self._installed:  # an interrupted training has left it there
-            self._uninstall()
+    def _open_session(self) -> None:
         layers = penalized_layers(self.model)
         if not layers:
             raise ValueError(
@@ -209,32 +205,43 @@ class PenaltyMonitor(keras.callbacks.Callback):
                 "`watch_activations(model, ...)` first and fit the model that "
                 f"it returns. Received: model {self.model.name!r} without any"
             )
-        function = self.model.train_function
-        if isinstance(function, SteppedFunction):
-            # Another monitor is there already: record once for both.
-            self._session = function.session
-        elif self._session is None or not self._session.fits(
-            self.model, layers
-        ):
-            self._session = Session(self.model, layers)
-        self._session.install()
-        self._installed = True
+        self._session = Session.of(self.model, layers)
 
-    def _uninstall(self) -> None:
-        self._session.uninstall()
-        self._installed = False
+    def _open_runs(self, epoch: int) -> None:
+        if self.log_dir is None or not backend.is_chief():
+            return
+        # Not at the top: importing the package must not import tensorboard.
+        from keras_actpen.runs import Runs
+
+        runs = Runs(self.log_dir, self._run, resumed=epoch > 0)
+        try:
+            runs.open(self._session.layers)
+        except ValueError:
+            self._session.uninstall(self)
+            raise
+        self._runs, self._run = runs, runs.name
 
 
-def _check_frequency(argument: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _iterations(model: keras.Model) -> int:
+    """Number of batches that a model has been trained on."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:  # a train_step of the user's own may have several
+        return 0
+    batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    return int(optimizer.iterations) * batches
+
+
+def _check_frequency(
+    argument: str, value: Any, expected: str, least: int
+) -> None:
+    expected = f"Expected {expected} >= {least}."
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected an "
-            f"integer >= {least}. Received: {argument}={value!r} (of type "
-            f"{type(value).__name__})"
+            f"Invalid type received for argument `{argument}`. {expected} "
+            f"Received: {argument}={value!r} (of type {type(value).__name__})"
         )
-    if value < least:
+    if isinstance(value, str) or value < least:
         raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected an "
-            f"integer >= {least}. Received: {argument}={value!r}"
+            f"Invalid value received for argument `{argument}`. {expected} "
+            f"Received: {argument}={value!r}"
         )
-    return value

@@ -9,7 +9,7 @@ import numpy as np
 from keras_actpen import events, heatmaps, tags
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.recording import log_key
-from keras_actpen.statistics import StatisticsSnapshot
+from keras_actpen.snapshots import StatisticsSnapshot
 from keras_actpen.summary import output_shape
 from keras_actpen.wrapper import PenalizedLayer, Place
 
@@ -23,18 +23,23 @@ class Runs:
 
     Args:
         log_dir: The log directory.
+        earlier: Name of the run that the same monitor wrote before, if any.
         resumed: Whether the training goes on where an earlier one stopped:
-            its runs are continued.
+            its runs are continued, those of `earlier` or else the last ones.
     """
 
-    def __init__(self, log_dir: str, resumed: bool):
-        name = last_run(log_dir) if resumed else next_run(log_dir)
+    def __init__(self, log_dir: str, earlier: str | None, resumed: bool):
+        if resumed:
+            self.name = earlier or last_run(log_dir)
+        else:
+            self.name = next_run(log_dir)
+        run = os.path.join(log_dir, self.name)
         self._writers = {
-            phase: EventWriter(os.path.join(log_dir, name, phase))
+            phase: EventWriter(os.path.join(run, phase))
             for phase in ("train", "validation")
         }
         # HParams looks for metrics in the runs below that of the session.
-        self._session = EventWriter(os.path.join(log_dir, name))
+        self._session = EventWriter(run)
         self._layers: dict[str, PenalizedLayer] = {}
         self._epochs: list[int] = []
         # Columns of the heat maps so far, a column an epoch.

@@ -16,7 +16,7 @@ from keras import ops, tree
 from keras_actpen import accumulators, backend, recording
 from keras_actpen.accumulators import LayerState
 from keras_actpen.recording import log_key
-from keras_actpen.statistics import StatisticsSnapshot
+from keras_actpen.snapshots import StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer, Place
 
 _RECORDERS = {
@@ -43,14 +43,17 @@ class SteppedFunction:
 
     def __call__(self, *args):
         """Run one step, recording what has been armed."""
+        session = self.session
         armed, self.armed = self.armed, None
+        args = session.with_coefficients(args)
+        session.recorded = None if armed is None else self.phase
         if armed is None:
             return self.plain(*args)
         if armed not in self._functions:
             self._functions[armed] = self._make(armed)
         function, step = self._functions[armed]
         # The torch trainer looks the step up whenever it runs.
-        with _attribute(self.session.model, f"{self.phase}_step", step):
+        with _attribute(session.model, f"{self.phase}_step", step):
             return function(*args)
 
     def _make(self, armed: str) -> tuple[Callable, Callable]:
@@ -84,7 +87,7 @@ class SteppedFunction:
 
 
 class Session:
-    """Recording of one model, shared by the monitors of one `fit`.
+    """Recording of one model, shared by all monitors of that model.
 
     Args:
         model: The model.
@@ -100,51 +103,95 @@ class Session:
             }
         self.states_by_id = {id(s.layer): s for s in self.states.values()}
         self.functions: dict[str, SteppedFunction] = {}
-        self.phase = "train"
-        self._users = 0
+        # Phase of the last step if it was recorded.
+        self.recorded: str | None = None
+        self._users: list[keras.callbacks.Callback] = []
+        self._coefficients: dict[int, list[float]] = {}
 
-    def fits(
-        self, model: keras.Model, layers: dict[str, PenalizedLayer]
-    ) -> bool:
-        """Whether this session's compiled steps are those of `model`."""
-        return model is self.model and layers == self.layers
+    @classmethod
+    def of(
+        cls, model: keras.Model, layers: dict[str, PenalizedLayer]
+    ) -> "Session":
+        """The model's session; a new one if its layers have changed.
 
-    def install(self) -> None:
-        """Start to stand in for the model's functions."""
-        self._users += 1
-        if self._users > 1:
-            return
+        Args:
+            model: The model.
+            layers: Its penalised layers by path, at least one.
+        """
+        # Kept with the model, for a later `fit` to compile nothing anew, and
+        # not on it, because surgery hands a model's attributes on.
+        attributes = vars(next(iter(layers.values())))
+        session = attributes.get("_recording_session")
+        if (
+            session is None
+            or session.model is not model
+            or session.layers != layers
+        ):
+            session = cls(model, layers)
+            attributes["_recording_session"] = session
+        return session
+
+    def install(self, user: keras.callbacks.Callback) -> None:
+        """Start to hand the state through the model's steps.
+
+        Args:
+            user: The callback that records.
+        """
+        if user not in self._users:
+            self._users.append(user)
         for state in self.states.values():
             state.install()
+        if "get_metrics_result" in vars(self.model):
+            return
         plain = self.model.get_metrics_result
 
         def get_metrics_result():
-            logs = plain()
-            if recording.current() is not None:
-                return logs
-            return {**logs, **self.means(self.phase)}
+            phase = self.recorded
+            # Not within a step: it adds the means itself. And not once an
+            # interrupted training has left this here.
+            if (
+                recording.current() is not None
+                or phase is None
+                or self.functions[phase] is not self._function(phase)
+            ):
+                return plain()
+            return {**plain(), **self.means(phase)}
 
         vars(self.model)["get_metrics_result"] = get_metrics_result
 
+    def forget_others(self, user: keras.callbacks.Callback) -> None:
+        """Forget the callbacks of trainings that were interrupted.
+
+        Args:
+            user: A callback of the training that begins.
+        """
+        # Keras gives all callbacks of one `fit` the same dictionary.
+        self._users = [u for u in self._users if u.params is user.params]
+
+    def _function(self, phase: str) -> Callable | None:
+        return getattr(self.model, f"{phase}_function")
+
     def stand_in(self, phase: str) -> None:
         """Take the place of `model.train_function` or `test_function`."""
-        name = f"{phase}_function"
-        plain = getattr(self.model, name)
+        plain = self._function(phase)
         if plain is self.functions.get(phase):
             return
         if phase not in self.functions or (
             self.functions[phase].plain is not plain
         ):
             self.functions[phase] = SteppedFunction(self, phase, plain)
-        setattr(self.model, name, self.functions[phase])
+        setattr(self.model, f"{phase}_function", self.functions[phase])
 
-    def uninstall(self) -> None:
-        """Put the plain functions back once the last monitor has left."""
-        self._users -= 1
-        if self._users > 0:
+    def uninstall(self, user: keras.callbacks.Callback) -> None:
+        """Put the plain functions back once the last user has left."""
+        if user in self._users:
+            self._users.remove(user)
+        if self._users:
             return
+        self.recorded = None
         for phase, function in self.functions.items():
-            if getattr(self.model, f"{phase}_function") is function:
+            function.armed = None
+            if self._function(phase) is function:
                 setattr(self.model, f"{phase}_function", function.plain)
         for state in self.states.values():
             state.uninstall()
@@ -186,6 +233,33 @@ class Session:
             for name, total in totals.items():
                 means[log_key(path, name)] = total / max(samples, 1.0)
         return means
+
+    def with_coefficients(self, args: tuple) -> tuple:
+        """Arguments of a step in which changed coefficients are seen.
+
+        Only on JAX is there something to do: its trainer keeps the values of
+        variables apart while an epoch runs, and loses what a batch hook
+        assigns without `model.jax_state_sync()`.
+        """
+        if keras.backend.backend() != "jax":
+            return args
+        current = {
+            id(layer.coefficients.variable): list(layer.coefficients.values())
+            for layer in self.layers.values()
+            if layer.terms
+        }
+        if current == self._coefficients:
+            return args
+        self._coefficients = current
+        (trainable, non_trainable, *others), *data = args
+        non_trainable = list(non_trainable)
+        variables = self.model.non_trainable_variables
+        for index, variable in enumerate(variables):
+            if id(variable) in current:
+                # Again: a sync may have undone it since.
+                variable.assign(current[id(variable)])
+                non_trainable[index] = variable.value
+        return (trainable, non_trainable, *others), *data
 
     def with_means(self, logs: Any, phase: str, state: Any) -> Any:
         """Logs of a step with the mean of every term so far, on the device.

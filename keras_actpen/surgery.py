@@ -14,7 +14,8 @@ from keras import tree
 
 from keras_actpen import backend, internals, penalties
 from keras_actpen.penalties.base import check_coefficient, check_term_name
-from keras_actpen.selection import Site, is_graph_model, select, sites
+from keras_actpen.selection import select
+from keras_actpen.sites import Site, is_graph_model, sites
 from keras_actpen.wrapper import PenalizedLayer, Place, Term
 
 Layer = keras.layers.Layer
@@ -109,7 +110,6 @@ def attach_penalty(
         for one in given:
             if one.name in terms:
                 raise _name_taken(one.name, site.path)
-            _check_suits(one, place, site, model)
             terms[one.name] = Term(one, place)
         replacements[id(site.layer)] = _wrapping(site.layer, terms, place)
     return _replace(model, replacements)
@@ -305,12 +305,6 @@ def _name_taken(name: str, path: str) -> ValueError:
     )
 
 
-def _check_suits(
-    penalty: penalties.Penalty, place: Place, site: Site, model: keras.Model
-) -> None:
-    """Nothing to check yet."""
-
-
 def _wrapping(
     layer: Layer, terms: dict[str, Term], place: Place
 ) -> Replacement:
@@ -402,15 +396,52 @@ def _replace_in_place(
     model: keras.Model, visit: Callable[[Layer], Layer]
 ) -> None:
     """Replace layers of a subclassed model, whose graph is its own code."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model) and not is_graph_model(layer):
-            _replace_in_place(layer, visit)
-        new = visit(layer)
-        if new is not layer:
-            internals.replace_sublayer(model, layer, new)
+    changes = list(_changes_in_place(model, visit))
+    # Nothing is changed before everything has been tried.
+    for _, _, new in changes:
+        if isinstance(new, PenalizedLayer):
+            _try_out(new)
+    for owner, old, new in changes:
+        internals.replace_sublayer(owner, old, new)
     model.train_function = None
     model.test_function = None
     model.predict_function = None
+
+
+def _changes_in_place(
+    model: keras.Model, visit: Callable[[Layer], Layer]
+) -> Iterator[tuple[keras.Model, Layer, Layer]]:
+    """Yield owner, old layer and new layer."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and not is_graph_model(layer):
+            yield from _changes_in_place(layer, visit)
+        new = visit(layer)
+        if new is not layer:
+            yield model, layer, new
+
+
+def _try_out(wrapper: PenalizedLayer) -> None:
+    """Trace a wrapper on inputs of the shapes that its layer was built with.
+
+    No clone calls it on symbolic tensors, and its errors should come when the
+    penalty is attached.
+    """
+    layer = wrapper.wrapped_layer
+    config = layer.get_build_config()
+    if config is None:
+        return
+    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
+    args = [
+        tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, layer.compute_dtype), one
+        )
+        for one in shapes.values()
+    ]
+    try:
+        layer.compute_output_spec(*args)
+    except Exception:  # not how the model calls it: its first call will tell
+        return
+    wrapper.compute_output_spec(*args)
 
 
 @contextlib.contextmanager

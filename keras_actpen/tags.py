@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from keras_actpen import dashboards, events
-from keras_actpen.statistics import DEFINITIONS, StatisticsSnapshot
+from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer, Place
 
 _OVERVIEW = {
@@ -22,6 +22,9 @@ _HISTOGRAM = (
     "The values of the last instrumented batch of the epoch. Zeros are left "
     "out (`zero_fraction` counts them), and so are NaN and infinities "
     "(`nonfinite` counts them)."
+)
+_ATTACHED = (
+    "What is penalised or watched in the model, and what the statistics mean."
 )
 HEAT_MAPS = {
     "dead_fraction": "Share of dead units, layers by epochs.",
@@ -263,7 +266,7 @@ def text_page(
             lines.append(_row(*about, str(layer.places[0]), "watched", "", ""))
     lines += ["", "| statistic | definition |", "|---|---|"]
     lines += [_row(name, text) for name, text in DEFINITIONS.items()]
-    return events.text("actpen/attached", "\n".join(lines))
+    return events.text("actpen/attached", "\n".join(lines), _ATTACHED)
 
 
 def _row(*cells: str) -> str:

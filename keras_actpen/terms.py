@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_actpen import backend
 from keras_actpen.recording import ValueRecorder, recording
 from keras_actpen.surgery import check_built, penalized_layers
 
@@ -46,7 +47,11 @@ def penalty_terms(
         )
     recorder = ValueRecorder()
     # Nothing that the layers assign, such as moving averages, is kept.
-    with keras.StatelessScope(), recording(recorder):
+    with (
+        keras.StatelessScope(),
+        backend.random_state_kept(),
+        recording(recorder),
+    ):
         model(x, training=training)
     return {
         f"{path}/{name}": float(keras.ops.convert_to_numpy(value))

@@ -201,6 +201,19 @@ class PenalizedLayer(internals.TransparentLayer):
         return None
 
     def _penalized_call(self, args, kwargs):
+        outputs, watched = self._observed_call(args, kwargs)
+        for place, tensors in watched.items():
+            self._note_units(place, [tensor for tensor, _ in tensors])
+        values = self._term_values(watched)
+        if values:
+            self.add_loss(sum(values.values()))
+        recorder = recording.current()
+        if recorder is not None:
+            recorder.record(self, watched, values)
+        return outputs
+
+    def _observed_call(self, args, kwargs):
+        """Call the wrapped layer; also return the tensors at each place."""
         layer = self.wrapped_layer
         if any(place.on == "preactivation" for place in self.places):
             with _tapped_activation(layer) as seen:
@@ -219,23 +232,18 @@ class PenalizedLayer(internals.TransparentLayer):
             ]
             for place in self.places
         }
-        for place, tensors in watched.items():
-            self._note_units(place, tensors)
-        values = {
+        return outputs, watched
+
+    def _term_values(self, watched):
+        return {
             name: self._term_value(index, term.penalty, watched[term.place])
             for index, (name, term) in enumerate(self.terms.items())
         }
-        if values:
-            self.add_loss(sum(values.values()))
-        recorder = recording.current()
-        if recorder is not None:
-            recorder.record(self, watched, values)
-        return outputs
 
     def _note_units(self, place, tensors):
         sizes = {
             tensor.shape[-1] if len(tensor.shape) > 1 else 1
-            for tensor, _ in tensors
+            for tensor in tensors
         }
         if place in self.place_units:
             sizes.add(self.place_units[place])
@@ -250,10 +258,31 @@ class PenalizedLayer(internals.TransparentLayer):
         )
 
     def compute_output_spec(self, *args, **kwargs):
-        """Output spec of the wrapped layer, after a trace of the penalties."""
-        traced = internals.output_spec(self.call, args, kwargs)
+        """Output spec of the wrapped layer, after a check of the terms."""
+
+        def observed(*args, **kwargs):
+            outputs, watched = self._observed_call(args, kwargs)
+            return outputs, [
+                [tensor for tensor, _ in tensors]
+                for tensors in watched.values()
+            ]
+
+        def penalized(*args, **kwargs):
+            return self._term_values(self._observed_call(args, kwargs)[1])
+
+        outputs, found = internals.output_spec(observed, args, kwargs)
+        watched = dict(zip(self.places, found, strict=True))
+        for place, tensors in watched.items():
+            self._note_units(place, tensors)
+        activation = getattr(self.wrapped_layer, "activation", None)
+        for term in self.terms.values():
+            for tensor in watched[term.place]:
+                term.penalty.check_target(tensor, activation, term.place.on)
+        if self.terms:
+            # For the errors alone: a function that returns no scalar.
+            internals.output_spec(penalized, args, kwargs)
         if isinstance(self.wrapped_layer, keras.Model):
-            return traced
+            return outputs
         return self.wrapped_layer.compute_output_spec(*args, **kwargs)
 
     def compute_output_shape(self, *args, **kwargs):

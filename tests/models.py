@@ -104,7 +104,7 @@ class DoubledLoss(keras.Model):
 
 def of_users_class():
     plain = functional()
-    return DoubledLoss(plain.inputs, plain.outputs, name="users_model")
+    return DoubledLoss(plain.input, plain.outputs, name="users_model")
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -154,6 +154,18 @@ def data_for(model, samples=10):
             "spread": y + 1.0,
         }
     return x, y
+
+
+def input_of(model):
+    """Input in the structure that the model is called with."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    return model.input
+
+
+def up_to(model, name):
+    """The part of a model that ends with the output of a layer."""
+    return keras.Model(input_of(model), model.get_layer(name).output)
 
 
 def outputs_of(model, x):

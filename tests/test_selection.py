@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from keras import layers as kl
 
 from keras_actpen import selection
-from keras_actpen.selection import is_graph_model, select, sites
+from keras_actpen.selection import select
+from keras_actpen.sites import is_graph_model, sites
 
 INVALID = "Invalid value received for argument `layers`. Expected "
 KINDS = (

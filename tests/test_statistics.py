@@ -16,11 +16,8 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
 from keras_actpen import backend
-from keras_actpen.statistics import (
-    DEFINITIONS,
-    ActivationStatistics,
-    StatisticsSnapshot,
-)
+from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
+from keras_actpen.statistics import ActivationStatistics
 
 BACKEND = keras.backend.backend()
 NAMES = [

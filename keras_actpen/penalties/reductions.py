@@ -144,7 +144,8 @@ class BatchStatistics:
 
     def covariance(self, centred, *, unbiased: bool = False):
         """Covariance of all pairs of units, shape `(units, units)`."""
-        products = ops.matmul(ops.transpose(centred), centred)
+        # Not ops.matmul, which computes float64 in float32 on torch.
+        products = ops.transpose(centred) @ centred
         products = backend.replica_mean(products) / safe_divisor(self._number)
         return products * self._correction(unbiased)
 

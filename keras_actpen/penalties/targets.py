@@ -92,7 +92,10 @@ def check_logits(
     """Refuse what is known not to be logits: any activation but linear."""
     values = probe(activation, on)
     unknown = on == "output" and activation is None
-    if unknown or (values is not None and lies_in(values - _PROBE, 0, 0)):
+    if unknown or (
+        values is not None
+        and lies_in(values - ops.convert_to_tensor(_PROBE), 0, 0)
+    ):
         return
     refuse(
         penalty,

@@ -1,0 +1,1 @@
+"""What a penalty, and watching it, costs: `python -m benchmarks`."""

@@ -1,0 +1,267 @@
+"""What a run writes: results.json, results.md and the plots."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import AGAIN, Comparison, Ratio
+from benchmarks.targets import verdicts
+
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorboard")
+
+
+def environment(backend: str) -> dict[str, Any]:
+    """Versions and the kind of machine; nothing that names it."""
+    return {
+        "backend": backend,
+        "versions": {
+            "python": platform.python_version(),
+            "keras-actpen": metadata.version("keras-actpen"),
+            **{
+                package: metadata.version(package)
+                for package in _PACKAGES
+                if _installed(package)
+            },
+        },
+        "system": platform.system(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "accelerators": _accelerators(backend),
+    }
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio with the bootstrap interval of its median."""
+    return f"{ratio.median:.3g} ({ratio.low:.3g}..{ratio.high:.3g})"
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Ratio of every arm of a measurement to the baseline."""
+    rows = []
+    for arm in comparison.costs:
+        ratio = comparison.ratio(arm)
+        rows.append(
+            [
+                arm,
+                f"{ratio.median:.3f}",
+                f"{ratio.lower_quartile:.3f}..{ratio.upper_quartile:.3f}",
+                f"{ratio.low:.3f}..{ratio.high:.3f}",
+            ]
+        )
+    header = ["", "median ratio", "quartiles", "95 % interval of the median"]
+    return table(header, rows)
+
+
+def target_table(comparisons: Sequence[tuple[str, Comparison]]) -> str:
+    """Every target with its ratios; those without are not measured."""
+    rows = []
+    for target, found in verdicts(comparisons):
+        sign = ">=" if target.least else "<="
+        limit = f"{sign} {target.limit:g}"
+        for verdict in found:
+            comparison = verdict.comparison
+            rows.append(
+                [
+                    target.text,
+                    comparison.name.split("/")[1],
+                    comparison.backend,
+                    limit,
+                    ratio_text(verdict.ratio),
+                    f"{verdict.noise:.3f}",
+                    verdict.text,
+                ]
+            )
+        if not found:
+            rows.append([target.text, "", "", limit, "", "", "not measured"])
+    header = [
+        "target",
+        "on",
+        "backend",
+        "limit",
+        "ratio",
+        "A/A noise",
+        "verdict",
+    ]
+    return table(header, rows)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The whole report."""
+    comparisons = loaded(results)
+    parts = [
+        "# What a penalty costs",
+        "Written by `python -m benchmarks`. All numbers are ratios within "
+        "one run, medians over rounds in which every arm ran once, in random "
+        "order; in brackets the 95 % bootstrap interval. A/A noise is how "
+        "far from 1 the interval of the baseline against itself reaches. "
+        "*Within noise*: over the limit by less than that.",
+        *(_machine(e) for e in results["environments"].values()),
+        "## Targets",
+        target_table(comparisons),
+        "## Measurements",
+    ]
+    for device, comparison in comparisons:
+        facts = ", ".join(f"{k} {v:g}" for k, v in comparison.facts.items())
+        parts += [
+            f"### {comparison.name}, {comparison.backend}, {device}",
+            f"{comparison.unit} relative to {comparison.baseline}"
+            + (f"; {facts}" if facts else ""),
+            comparison_table(comparison),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def plot(comparisons: Sequence[Comparison], file: Path) -> None:
+    """Draw the ratios of one measurement on all backends, with the noise.
+
+    Args:
+        comparisons: The measurement, one a backend.
+        file: PNG file to write.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1,
+        len(comparisons),
+        figsize=(1 + 4 * len(comparisons), 4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    names = dict.fromkeys(
+        arm
+        for comparison in comparisons
+        for arm in comparison.costs
+        if not arm.endswith(AGAIN) and arm != comparison.baseline
+    )
+    rows = {arm: -index for index, arm in enumerate(names)}
+    for ax, comparison in zip(axes[0], comparisons, strict=True):
+        again = comparison.ratio(comparison.baseline + AGAIN)
+        ax.axvspan(
+            again.low, again.high, color="0.85", label="A/A, 95 % interval"
+        )
+        ax.axvline(1.0, color="0.4", linewidth=1)
+        for arm in comparison.costs:
+            if arm not in rows:
+                continue
+            ratio = comparison.ratio(arm)
+            quartiles = ratio.lower_quartile, ratio.upper_quartile
+            y = rows[arm]
+            ax.plot(quartiles, (y, y), color="C0", linewidth=1)
+            ax.plot((ratio.low, ratio.high), (y, y), color="C0", linewidth=4)
+            ax.plot(ratio.median, y, "o", color="C0")
+        ax.set_title(comparison.backend)
+        ax.set_xlabel(f"ratio to {comparison.baseline}")
+        if ax.get_xlim()[1] > 3:
+            ax.set_xscale("log")
+    axes[0][0].set_yticks(list(rows.values()), list(rows))
+    axes[0][0].legend(loc="upper left", fontsize="small")
+    figure.suptitle(comparisons[0].name)
+    figure.savefig(file, dpi=100)
+    pyplot.close(figure)
+
+
+def plots(results: Mapping[str, Any], directory: Path) -> None:
+    """A plot for each measurement that has more than two arms."""
+    groups: dict[str, list[Comparison]] = {}
+    for device, comparison in loaded(results):
+        if len(comparison.costs) > 3:
+            name = f"{comparison.name}-{device}".replace("/", "-")
+            groups.setdefault(name, []).append(comparison)
+    for name, comparisons in groups.items():
+        plot(comparisons, directory / f"{name}.png")
+
+
+def loaded(results: Mapping[str, Any]) -> list[tuple[str, Comparison]]:
+    """The measurements of results.json, each with its device."""
+    found = []
+    for entry in results["comparisons"]:
+        entry = dict(entry)
+        del entry["effort"]
+        found.append((entry.pop("device"), Comparison(**entry)))
+    return found
+
+
+def merged(
+    old: Mapping[str, Any], new: Mapping[str, Any], device: str
+) -> dict[str, Any]:
+    """Results of an earlier run, with those of a backend's run put in.
+
+    Args:
+        old: Content of results.json.
+        new: What `benchmarks.worker` wrote.
+        device: What it ran on.
+    """
+    keys = ("backend", "device", "name")
+    comparisons = {
+        tuple(entry[key] for key in keys): entry
+        for entry in [*old["comparisons"], *new["comparisons"]]
+    }
+    name = f"{new['environment']['backend']}, {device}"
+    environments = {**old["environments"], name: new["environment"]}
+    return {
+        "environments": environments,
+        "comparisons": list(comparisons.values()),
+    }
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
+    machine = ", ".join(
+        [
+            f"{environment['cores']} cores of {environment['cpu']}",
+            environment["system"],
+            *environment["accelerators"],
+        ]
+    )
+    return f"**{environment['backend']}**: {machine}; {versions}."
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
+        if found:
+            return found[1].strip()
+    return platform.machine()
+
+
+def _accelerators(backend: str) -> list[str]:
+    if backend == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    if backend == "torch":
+        import torch
+
+        return [
+            torch.cuda.get_device_name(index)
+            for index in range(torch.cuda.device_count())
+        ]
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]

@@ -1,0 +1,35 @@
+"""Runs measurements on the Keras backend of this process.
+
+`python -m benchmarks.worker BACKEND DEVICE EFFORT OUTPUT [PATTERN ...]`
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks.report import environment
+from benchmarks.suite import EFFORTS, Bench, measurements
+
+
+def main(arguments: list[str]) -> None:
+    """Measure what matches a pattern and write it after each measurement."""
+    backend, device, effort, output, *patterns = arguments
+    bench = Bench(backend, device, EFFORTS[effort])
+    results = {"environment": environment(backend), "comparisons": []}
+    for name, measure in measurements(bench):
+        if not any(fnmatch(name, pattern) for pattern in patterns):
+            continue
+        start = time.perf_counter()
+        comparison = dataclasses.asdict(measure(bench, name))
+        results["comparisons"].append(
+            {**comparison, "device": device, "effort": effort}
+        )
+        Path(output).write_text(json.dumps(results))
+        print(f"{backend} {name} ({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,201 @@
+"""The house rules of imports, kept by a walk over the syntax trees."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "keras_actpen"
+FILES = sorted(PACKAGE.rglob("*.py"))
+BACKENDS = {"tensorflow", "jax", "jaxlib", "torch"}
+
+# What a file may import from this package: its own line and those above it.
+# Files in one line know nothing of each other.
+LEVELS = [
+    ["backend", "internals", "recording", "sites", "event_file", "heatmaps"],
+    ["selection_errors", "dashboards"],
+    ["selection", "events"],
+    ["penalties"],
+    ["snapshots"],
+    ["statistics"],
+    ["wrapper"],
+    ["surgery"],
+    ["accumulators"],
+    ["tags", "terms", "summary", "stepping"],
+    ["runs"],
+    ["monitor", "schedules"],
+    ["__init__"],
+    ["demo"],
+    ["__main__"],
+]
+LEVEL_OF = {
+    name: level for level, names in enumerate(LEVELS) for name in names
+}
+
+
+def module_of(path):
+    """Name in LEVELS of a file: the first part below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Full names of all that a file imports, at any place in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+
+
+def own_imports(path):
+    """Names in LEVELS that a file imports."""
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "keras_actpen":
+            yield parts[1] if parts[1] in LEVEL_OF else "__init__"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imports_run_downward(path):
+    level = LEVEL_OF[module_of(path)]
+    upward = {
+        name
+        for name in own_imports(path)
+        if LEVEL_OF[name] >= level and name != module_of(path)
+    }
+    assert upward == set()
+
+
+def test_modules_of_penalties_run_downward():
+    """No circle among the modules of the one package inside the package."""
+    needs = {
+        path.stem: {
+            name.split(".")[2]
+            for name in imports(path)
+            if name.startswith("keras_actpen.penalties.")
+        }
+        for path in (PACKAGE / "penalties").glob("*.py")
+    }
+    assert needs["__init__"] > {"base", "norms"}
+    while needs:
+        free = [name for name, needed in needs.items() if not needed & {*needs}]
+        assert free, f"a circle among {sorted(needs)}"
+        for name in free:
+            del needs[name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_backends_only_in_backend(path):
+    if path.stem != "backend":
+        assert not BACKENDS & {name.split(".")[0] for name in imports(path)}
+
+
+def own_names(path):
+    """Private names that this package itself defines, anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(
+            node.ctx, ast.Store
+        ):
+            names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    return names
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_private_keras_outside_internals(path):
+    if path.stem == "internals":
+        return
+    assert not [name for name in imports(path) if "keras.src" in name]
+    own = own_names(path)
+    keras_names = set().union(
+        *map(dir, (keras.Model(), keras.layers.Layer(), keras.metrics.Mean()))
+    )
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Attribute) or not private(node.attr):
+            continue
+        on_self = isinstance(node.value, ast.Name) and (
+            node.value.id in ("self", "cls")
+        )
+        assert node.attr in own or on_self, (path, node.attr, node.lineno)
+        if on_self:
+            assert node.attr not in keras_names, (path, node.attr, node.lineno)
+
+
+def test_private_attributes_of_keras_by_string():
+    """`getattr(layer, "_tracker")` and `vars(layer)["_x"]` count too."""
+    keras_names = {
+        name
+        for one in (keras.Model(), keras.layers.Layer())
+        for name in dir(one)
+        if private(name)
+    }
+    found = [
+        (path.name, node.value)
+        for path in FILES
+        if path.stem != "internals"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in keras_names
+    ]
+    # torch's own registry of sub-modules.
+    assert {name for _, name in found} <= {"_modules"}
+
+
+def run(script, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_import_loads_neither_tensorboard_nor_another_backend():
+    done = run(
+        "import sys, keras\n"
+        "before = {name.split('.')[0] for name in sys.modules}\n"
+        "import keras_actpen\n"
+        "after = {name.split('.')[0] for name in sys.modules}\n"
+        "print(sorted(after - before))\n"
+        "print('tensorboard' in after)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    new, tensorboard = done.stdout.strip().splitlines()
+    assert tensorboard == "False"
+    assert "keras_actpen" in ast.literal_eval(new)
+    loaded = BACKENDS - {keras.backend.backend(), "jaxlib"}
+    assert not loaded & set(ast.literal_eval(new))
+
+
+def test_public_names():
+    done = run(
+        "import keras_actpen, types\n"
+        "print(sorted(keras_actpen.__all__))\n"
+        "print(all(hasattr(keras_actpen, n) for n in keras_actpen.__all__))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    names, present = done.stdout.strip().splitlines()
+    assert present == "True"
+    assert set(ast.literal_eval(names)) >= {
+        "PenalizedLayer",
+        "PenaltyMonitor",
+        "attach_penalty",
+        "detach_penalty",
+        "penalized_layers",
+        "penalties",
+        "penalty_summary",
+        "penalty_terms",
+        "watch_activations",
+    }
