@@ -5,14 +5,18 @@ Each function says why the public API is not enough. All were checked on Keras
 """
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras.src import backend as keras_backend
+from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
 from keras.src.models.functional import Functional
+
+from keras_actpen import backend
 
 
 class TransparentLayer(keras.layers.Layer):
@@ -21,9 +25,11 @@ class TransparentLayer(keras.layers.Layer):
     def __init__(self, layer: keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self._cleared_scope = None
-        # The wrapped layer converts its own arguments: it may want integers,
-        # strings, or tensors that are not converted at all.
-        self._convert_input_args = False
+        # Arguments are converted just as the wrapped layer converts them.
+        # Without a conversion Keras writes masks and `training` into the
+        # recorded call, and so into the config of the model (Keras 3.15).
+        self.autocast = layer.autocast
+        self._convert_input_args = layer._convert_input_args
         self._allow_non_tensor_positional_args = True
         self._call_context_args = set(layer._call_context_args)
         self._call_has_context_arg = {
@@ -58,6 +64,30 @@ class TransparentLayer(keras.layers.Layer):
         super()._clear_losses()
 
 
+@contextlib.contextmanager
+def own_losses(layer: keras.layers.Layer) -> Iterator[None]:
+    """Keep the replica's losses while a block reduces over replicas.
+
+    Keras keeps the losses of all replicas in the same lists, which is right
+    while one replica's thread runs after the other. A reduction over replicas
+    inside `call` lets the others run in between (Keras 3.15: the penalties
+    reported come out up to 1.5 times too large).
+    """
+    if backend.replica_count() == 1:
+        yield
+        return
+    entry = layer._get_call_context().entry_layer
+    kept = [
+        (one, list(one._losses), set(one._loss_ids))
+        for one in entry._flatten_layers()
+    ]
+    yield
+    for one, losses, ids in kept:
+        one._losses[:] = losses
+        one._loss_ids.clear()
+        one._loss_ids.update(ids)
+
+
 def mask_of(tensor: Any) -> Any:
     """Mask that Keras has put on `tensor`, or None. No public equivalent."""
     return keras_backend.get_keras_mask(tensor)
@@ -70,6 +100,17 @@ def output_spec(function: Callable, args: tuple, kwargs: dict) -> Any:
     shape inference, which hides what the user has to change.
     """
     return keras_backend.compute_output_spec(function, *args, **kwargs)
+
+
+def is_writing_keras_file() -> bool:
+    """Whether the config of a `.keras` file is being made.
+
+    A config is also asked for by copies, by JSON and by users; only the one
+    for the file tells whether the file will have a layer's penalties. Keras
+    makes it in a scope in which objects are shared.
+    """
+    shared = global_state.get_global_attribute("shared_objects/id_to_obj_map")
+    return shared is not None
 
 
 @contextlib.contextmanager
@@ -99,6 +140,29 @@ def untrack(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
         layer._tracker.untrack(child)
 
 
+def wrap_reported_logs(model: keras.Model, wrap: Callable) -> None:
+    """Take part in what `fit` and `evaluate` report after their last step.
+
+    Keras computes it anew from the metrics if these are all that the logs of
+    the last step hold. `get_metrics_result`, which is public, is called
+    within steps too, where it cannot be told which step it is.
+
+    Args:
+        model: The model; if it is wrapped already nothing changes.
+        wrap: Called as `wrap(report, logs)` with Keras's own function and
+            the logs of the last step; returns the logs to report.
+    """
+    if "_get_metrics_result_or_logs" not in vars(model):
+        report = model._get_metrics_result_or_logs
+        wrapped = functools.partial(wrap, report)
+        vars(model)["_get_metrics_result_or_logs"] = wrapped
+
+
+def unwrap_reported_logs(model: keras.Model) -> None:
+    """Undo `wrap_reported_logs`."""
+    vars(model).pop("_get_metrics_result_or_logs", None)
+
+
 def functional_like(
     model: Functional, inputs: Any, outputs: Any
 ) -> keras.Model:
@@ -126,7 +190,14 @@ def sequential_like(
 
 # What a rebuilt model gets from its own construction, and must keep.
 _OWN_ATTRIBUTES = frozenset(
-    ("_layers", "_functional", "_tracker", "_torch_params")
+    (
+        "_layers",
+        "_functional",
+        "_tracker",
+        "_torch_params",
+        # Left behind by `wrap_reported_logs` where `fit` was interrupted.
+        "_get_metrics_result_or_logs",
+    )
 )
 # What construction sets to a default and the original may have changed.
 _CHANGEABLE_ATTRIBUTES = (
@@ -201,8 +272,6 @@ def share_compile_state(old: keras.Model, new: keras.Model) -> None:
     new._compile_loss = old._compile_loss
     # Not setattr, which would track the metrics a second time.
     vars(new)["_compile_metrics"] = old._compile_metrics
-    # `train_on_batch` reports a running mean over its calls.
-    vars(new)["_loss_tracker"] = old._loss_tracker
 
 
 def replace_sublayer(

@@ -1,12 +1,10 @@
 """The TensorBoard runs that one training writes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
-import numpy as np
-
-from keras_actpen import events, heatmaps, tags
+from keras_actpen import events, tags
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
@@ -43,7 +41,7 @@ class Runs:
         self._layers: dict[str, PenalizedLayer] = {}
         self._epochs: list[int] = []
         # Columns of the heat maps so far, a column an epoch.
-        self._columns: dict[str, list[list[float]]] = {}
+        self._columns: dict[str, list[dict[str, float]]] = {}
 
     def open(self, layers: dict[str, PenalizedLayer]) -> None:
         """Write what is known before the first step.
@@ -64,8 +62,7 @@ class Runs:
             0,
         )
         self._writers["train"].flush()
-        self._session.add(tags.session_start(layers), 0)
-        self._session.flush()
+        self._add_to_session(tags.session_start(layers))
 
     def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
         """Write the terms' means since the epoch began.
@@ -96,9 +93,7 @@ class Runs:
             histograms: Those whose histogram is to be written.
         """
         if not self._epochs:
-            columns = tags.hparams_columns(self._layers, logs)
-            self._session.add(columns, 0)
-            self._session.flush()
+            self._add_to_session(tags.hparams_columns(self._layers, logs))
         for phase, phase_means in means.items():
             values = [
                 *tags.metric_values(phase, logs),
@@ -116,9 +111,15 @@ class Runs:
 
     def close(self) -> None:
         """Write how the training ended."""
-        self._session.add(tags.session_end(self._layers), 0)
+        self._add_to_session(tags.session_end(self._layers))
         for writer in (self._session, *self._writers.values()):
             writer.close()
+
+    def _add_to_session(self, values: Iterable[events.Value]) -> None:
+        # Without coefficients there is nothing to compare: no such run.
+        if values := list(values):
+            self._session.add(values, 0)
+            self._session.flush()
 
     def _heat_maps(
         self,
@@ -141,21 +142,8 @@ class Runs:
                 )
         images = []
         for name, column in columns.items():
-            if not column:
-                continue
-            history = self._columns.setdefault(name, [])
-            history.append(list(column.values()))
-            pixels = heatmaps.heat_map(
-                tags.HEAT_MAPS[name],
-                list(column),
-                self._epochs,
-                np.array(history).T,
-                low=0.0,
-                high=1.0 if name == "dead_fraction" else None,
-            )
-            images.append(
-                events.image(
-                    f"actpen/{name}_by_layer", pixels, tags.HEAT_MAPS[name]
-                )
-            )
+            if column:
+                history = self._columns.setdefault(name, [])
+                history.append(column)
+                images.append(tags.heat_map(name, history, self._epochs))
         return images

@@ -1,54 +1,22 @@
 """PenaltyScheduler: coefficients that follow a plan while a model trains."""
 
-import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_actpen import backend
-from keras_actpen.selection import select
-from keras_actpen.surgery import penalized_layers
-from keras_actpen.wrapper import PenalizedLayer
+from keras_actpen.term_sites import (
+    TermSite,
+    log_coefficients,
+    move_coefficients,
+    select_terms,
+)
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 UNITS = ("step", "epoch")
-
-
-@dataclass(frozen=True)
-class TermSite:
-    """A term of a penalised layer of a model.
-
-    Attributes:
-        path: Path of the layer.
-        name: Name of the term.
-        layer: The layer.
-    """
-
-    path: str
-    name: str
-    layer: PenalizedLayer
-
-    @property
-    def key(self) -> str:
-        """The term as `penalty_terms` calls it: `path/term`."""
-        return f"{self.path}/{self.name}"
-
-    @property
-    def attached(self) -> float:
-        """The coefficient that the term was attached with.
-
-        It survives saving and loading beside the current coefficient.
-        """
-        return self.layer.terms[self.name].penalty.coefficient
-
-    @property
-    def coefficient(self) -> float:
-        """The current coefficient."""
-        return self.layer.coefficients[self.name]
 
 
 class PenaltyScheduler(keras.callbacks.Callback):
@@ -93,7 +61,6 @@ class PenaltyScheduler(keras.callbacks.Callback):
     ```
 
     Example:
-
     >>> import numpy as np
     >>> from keras_actpen import attach_penalty
     >>> model = keras.Sequential([
@@ -246,95 +213,6 @@ class PenaltyScheduler(keras.callbacks.Callback):
         )
 
 
-def select_terms(
-    model: keras.Model, layers: Any, terms: Sequence[str] = ("*",)
-) -> list[TermSite]:
-    """Find terms of the penalised layers of a model.
-
-    Args:
-        model: A model with penalised layers.
-        layers: Which layers, as in `attach_penalty`.
-        terms: Names or globs of terms.
-
-    Returns:
-        The terms in model order.
-
-    Raises:
-        ValueError: If an entry of `layers` matches no penalised layer or one
-            of `terms` no term of them.
-    """
-    # Watched layers have no terms.
-    available = {
-        path: layer
-        for path, layer in penalized_layers(model).items()
-        if layer.terms
-    }
-    if not available:
-        raise ValueError(
-            "Invalid value received for argument `callbacks`. Expected a "
-            "callback that moves coefficients only for a model with "
-            "penalised layers: call `attach_penalty(model, ...)` first and "
-            "fit the model that it returns. Received: model "
-            f"{model.name!r} without any"
-        )
-    entries = layers if isinstance(layers, list | tuple) else [layers]
-    chosen: set[str] = set()
-    for entry in entries or [layers]:
-        found = {site.path for site in select(model, entry)} & set(available)
-        if not found:
-            raise ValueError(
-                "Invalid value received for argument `layers`. Expected "
-                f"penalised layers, which in model {model.name!r} are "
-                f"{list(available)}. Received: layers={entry!r}, which "
-                "matches only layers without a penalty"
-            )
-        chosen |= found
-    sites = [
-        TermSite(path, name, layer)
-        for path, layer in available.items()
-        if path in chosen
-        for name in layer.terms
-    ]
-    for term in terms:
-        if not any(_matches(site.name, term) for site in sites):
-            names = list(dict.fromkeys(site.name for site in sites))
-            raise ValueError(
-                "Invalid value received for argument `terms`. Expected names "
-                f"or globs of terms of the layers {sorted(chosen)}, which are "
-                f"{names}. Received: terms={term!r}, which matches none"
-            )
-    return [s for s in sites if any(_matches(s.name, term) for term in terms)]
-
-
-def move_coefficients(
-    model: keras.Model, values: Mapping[TermSite, float]
-) -> None:
-    """Set coefficients between two steps of a training.
-
-    Args:
-        model: The model that is trained.
-        values: The new coefficients.
-    """
-    changed = {s: v for s, v in values.items() if s.coefficient != v}
-    if changed and keras.backend.backend() == "jax":
-        # While an epoch runs the trainer keeps the variables' values apart
-        # and would overwrite what is assigned (Keras 3.15,
-        # tests/test_schedules.py). The sync takes microseconds a variable, so
-        # steps without a change go without.
-        model.jax_state_sync()
-    for site, value in changed.items():
-        site.layer.coefficients[site.name] = value
-
-
-def log_coefficients(
-    sites: Sequence[TermSite], logs: dict[str, float] | None
-) -> None:
-    """Put the current coefficients into the logs of an epoch."""
-    if logs is not None:
-        for site in sites:
-            logs[f"penalty.coefficient/{site.key}"] = site.coefficient
-
-
 def steps_done(model: keras.Model) -> int:
     """Number of batches that a model's optimizer has seen.
 
@@ -347,7 +225,3 @@ def steps_done(model: keras.Model) -> int:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     batches = getattr(inner, "gradient_accumulation_steps", None) or 1
     return int(optimizer.iterations) * batches
-
-
-def _matches(name: str, term: str) -> bool:
-    return name == term or fnmatch.fnmatchcase(name, term)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_actpen import accumulators, backend, recording
+from keras_actpen import accumulators, backend, internals, recording
 from keras_actpen.accumulators import LayerState
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
@@ -46,9 +46,9 @@ class SteppedFunction:
         session = self.session
         armed, self.armed = self.armed, None
         args = session.with_coefficients(args)
-        session.recorded = None if armed is None else self.phase
         if armed is None:
             return self.plain(*args)
+        session.last_recorded = self.phase
         if armed not in self._functions:
             self._functions[armed] = self._make(armed)
         function, step = self._functions[armed]
@@ -103,8 +103,8 @@ class Session:
             }
         self.states_by_id = {id(s.layer): s for s in self.states.values()}
         self.functions: dict[str, SteppedFunction] = {}
-        # Phase of the last step if it was recorded.
-        self.recorded: str | None = None
+        # Phase of the last step that was recorded.
+        self.last_recorded = "train"
         self._users: list[keras.callbacks.Callback] = []
         self._coefficients: dict[int, list[float]] = {}
 
@@ -141,23 +141,7 @@ class Session:
             self._users.append(user)
         for state in self.states.values():
             state.install()
-        if "get_metrics_result" in vars(self.model):
-            return
-        plain = self.model.get_metrics_result
-
-        def get_metrics_result():
-            phase = self.recorded
-            # Not within a step: it adds the means itself. And not once an
-            # interrupted training has left this here.
-            if (
-                recording.current() is not None
-                or phase is None
-                or self.functions[phase] is not self._function(phase)
-            ):
-                return plain()
-            return {**plain(), **self.means(phase)}
-
-        vars(self.model)["get_metrics_result"] = get_metrics_result
+        internals.wrap_reported_logs(self.model, self._reported_logs)
 
     def forget_others(self, user: keras.callbacks.Callback) -> None:
         """Forget the callbacks of trainings that were interrupted.
@@ -167,6 +151,18 @@ class Session:
         """
         # Keras gives all callbacks of one `fit` the same dictionary.
         self._users = [u for u in self._users if u.params is user.params]
+
+    def _reported_logs(self, report: Callable, logs: Any) -> Any:
+        """Logs of a period from those of its last step."""
+        terms = {
+            log_key(path, name)
+            for path, layer in self.layers.items()
+            for name in layer.terms
+        }
+        if not isinstance(logs, dict) or not terms & set(logs):
+            return report(logs)  # of a step that was not recorded
+        logs = {k: v for k, v in logs.items() if k not in terms}
+        return {**report(logs), **self.means(self.last_recorded)}
 
     def _function(self, phase: str) -> Callable | None:
         return getattr(self.model, f"{phase}_function")
@@ -188,14 +184,13 @@ class Session:
             self._users.remove(user)
         if self._users:
             return
-        self.recorded = None
         for phase, function in self.functions.items():
             function.armed = None
             if self._function(phase) is function:
                 setattr(self.model, f"{phase}_function", function.plain)
         for state in self.states.values():
             state.uninstall()
-        vars(self.model).pop("get_metrics_result", None)
+        internals.unwrap_reported_logs(self.model)
 
     def arm(self, phase: str, what: str) -> None:
         """Record the next step.

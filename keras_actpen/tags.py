@@ -1,22 +1,26 @@
 """What PenaltyMonitor writes: tags, descriptions, layout and text page."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from keras_actpen import dashboards, events
+import numpy as np
+
+from keras_actpen import dashboards, events, heatmaps
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer, Place
 
+# TensorBoard sorts groups as ASCII does and opens the first two: a capital
+# letter puts the overview there, before `activation.dead_fraction`.
 _OVERVIEW = {
-    "actpen/penalty_total": "Sum of all penalty terms of the epoch.",
-    "actpen/penalty_share": "Share of all penalty terms in the loss.",
-    "actpen/task_loss": (
+    "Overview/penalty_total": "Sum of all penalty terms of the epoch.",
+    "Overview/penalty_share": "Share of all penalty terms in the loss.",
+    "Overview/task_loss": (
         "Loss without the penalty terms; weight regularisers are in it."
     ),
 }
 _BAND = {
-    "band_lower": "Mean minus standard deviation of the activations.",
-    "band_upper": "Mean plus standard deviation of the activations.",
+    "lower": "Mean minus standard deviation of the activations.",
+    "upper": "Mean plus standard deviation of the activations.",
 }
 _HISTOGRAM = (
     "The values of the last instrumented batch of the epoch. Zeros are left "
@@ -26,7 +30,7 @@ _HISTOGRAM = (
 _ATTACHED = (
     "What is penalised or watched in the model, and what the statistics mean."
 )
-HEAT_MAPS = {
+_HEAT_MAPS = {
     "dead_fraction": "Share of dead units, layers by epochs.",
     "penalty": "Sum of the penalty terms, layers by epochs.",
 }
@@ -89,12 +93,14 @@ def loss_values(
         means: Coefficient times value of every term, by `penalty/...`.
         loss: The loss of the epoch, or `None` if it is not known.
     """
+    if not means:  # layers that are only watched
+        return
     total = sum(means.values())
-    overview = {"actpen/penalty_total": total}
+    overview = {"Overview/penalty_total": total}
     if loss is not None:
-        overview["actpen/task_loss"] = loss - total
+        overview["Overview/task_loss"] = loss - total
         if loss:
-            overview["actpen/penalty_share"] = total / loss
+            overview["Overview/penalty_share"] = total / loss
     for tag, value in overview.items():
         yield events.scalar(tag, value, _OVERVIEW[tag])
     for tag, value in means.items():
@@ -128,13 +134,19 @@ def statistic_values(
         for name, value in snapshot.values().items()
         if not math.isnan(value)
     }
-    descriptions = {**DEFINITIONS, **_BAND}
-    if "std" in values:
-        values["band_lower"] = values["mean"] - values["std"]
-        values["band_upper"] = values["mean"] + values["std"]
     for name, value in values.items():
         tag = statistic_tag(name, path, place)
-        yield events.scalar(tag, value, descriptions[name])
+        yield events.scalar(tag, value, DEFINITIONS[name])
+    if "std" in values:
+        for edge, sign in (("lower", -1), ("upper", 1)):
+            value = values["mean"] + sign * values["std"]
+            tag = _band_tag(edge, path, place)
+            yield events.scalar(tag, value, _BAND[edge])
+
+
+def _band_tag(edge: str, path: str, place: Place) -> str:
+    # One group for both edges, that no page opens by itself.
+    return f"{statistic_tag('std_band', path, place)}/{edge}"
 
 
 def histogram_value(
@@ -167,19 +179,26 @@ def hparams_columns(
     coefficients = _coefficients(layers)
     if not coefficients:
         return
-    metrics = {
-        (phase, f"metric/{name}"): f"{phase}: {name}"
-        for phase in ("train", "validation")
-        for name in _metrics(phase, logs).values()
-    }
-    total = "actpen/penalty_total"
+    metrics = _hparams_metrics("validation", logs)
+    total = "Overview/penalty_total"
     metrics["train", total] = _OVERVIEW[total]
     for path, layer in layers.items():
         tag = statistic_tag("zero_fraction", path, layer.places[0])
         metrics["train", tag] = DEFINITIONS["zero_fraction"]
+    # Last, because TensorBoard shows five metrics until it is told to.
+    metrics |= _hparams_metrics("train", logs)
     yield dashboards.hparams_config(
         {name: f"Coefficient of {name}." for name in coefficients}, metrics
     )
+
+
+def _hparams_metrics(
+    phase: str, logs: Mapping[str, float]
+) -> dict[tuple[str, str], str]:
+    return {
+        (phase, f"metric/{name}"): f"{phase}: {name}"
+        for name in _metrics(phase, logs).values()
+    }
 
 
 def _coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
@@ -191,9 +210,34 @@ def _coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
     }
 
 
+def heat_map(
+    name: str,
+    columns: Sequence[Mapping[str, float]],
+    epochs: Sequence[int],
+) -> events.Value:
+    """An overview image, layers by epochs.
+
+    Args:
+        name: `"penalty"` or `"dead_fraction"`.
+        columns: The values of every epoch by path, always the same paths.
+        epochs: Numbers of the epochs.
+    """
+    pixels = heatmaps.heat_map(
+        _HEAT_MAPS[name],
+        list(columns[0]),
+        epochs,
+        np.array([list(column.values()) for column in columns]).T,
+        low=0.0,
+        high=1.0 if name == "dead_fraction" else None,
+    )
+    return events.image(f"Overview/{name}_by_layer", pixels, _HEAT_MAPS[name])
+
+
 def layout(layers: Mapping[str, PenalizedLayer]) -> events.Value:
     """The Custom Scalars page: one category a layer, in model order."""
-    categories = [("overview", _overview_charts())]
+    categories = []
+    if any(layer.terms for layer in layers.values()):
+        categories.append(("overview", _overview_charts()))
     for path, layer in layers.items():
         charts = []
         if layer.terms:
@@ -228,8 +272,8 @@ def _statistic_charts(path: str, place: Place):
         dashboards.margin_chart(
             f"{place}: mean and standard deviation",
             tag("mean"),
-            tag("band_lower"),
-            tag("band_upper"),
+            _band_tag("lower", path, place),
+            _band_tag("upper", path, place),
         ),
         dashboards.multiline_chart(
             f"{place}: zeros and dead units",
@@ -264,9 +308,10 @@ def text_page(
             )
         if not layer.terms:
             lines.append(_row(*about, str(layer.places[0]), "watched", "", ""))
-    lines += ["", "| statistic | definition |", "|---|---|"]
-    lines += [_row(name, text) for name, text in DEFINITIONS.items()]
-    return events.text("actpen/attached", "\n".join(lines), _ATTACHED)
+    # A list: TensorBoard breaks long words in narrow columns of a table.
+    lines += ["", "Statistics of the activations:", ""]
+    lines += [f"- **{name}**: {text}" for name, text in DEFINITIONS.items()]
+    return events.text("Overview/attached", "\n".join(lines), _ATTACHED)
 
 
 def _row(*cells: str) -> str:

@@ -127,7 +127,8 @@ class PenalizedLayer(internals.TransparentLayer):
     Each call adds the sum of its terms, coefficient times value, to the loss.
     A term whose coefficient is 0 adds exactly 0, even if its value overflows.
     Masked positions are not counted: neither those of the Keras mask on the
-    output, nor, where there is none, those of a `padding_mask` argument.
+    output, nor, where there is none, those of a `padding_mask` or
+    `decoder_padding_mask` argument, as KerasHub passes them.
 
     Args:
         layer: The `keras.layers.Layer` to wrap.
@@ -204,7 +205,8 @@ class PenalizedLayer(internals.TransparentLayer):
         outputs, watched = self._observed_call(args, kwargs)
         for place, tensors in watched.items():
             self._note_units(place, [tensor for tensor, _ in tensors])
-        values = self._term_values(watched)
+        with internals.own_losses(self):
+            values = self._term_values(watched)
         if values:
             self.add_loss(sum(values.values()))
         recorder = recording.current()
@@ -370,7 +372,8 @@ class PenalizedLayer(internals.TransparentLayer):
 
     def get_config(self):
         """Config of the wrapped layer, the terms and their coefficients."""
-        self._saved_in_config = True
+        if internals.is_writing_keras_file():
+            self._saved_in_config = True
         return {
             "layer": keras.saving.serialize_keras_object(self.wrapped_layer),
             "terms": {
@@ -589,14 +592,19 @@ def _chosen_output(
     )
 
 
+# What KerasHub's encoder and decoder layers call the mask of their input.
+_PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
+
+
 def _padding_mask(call: Any, args: tuple, kwargs: dict) -> Any:
-    """`padding_mask` argument of a call, as KerasHub passes it, or None."""
-    if "padding_mask" in kwargs:
-        return kwargs["padding_mask"]
+    """Padding mask among the arguments of a call, or None."""
     parameters = list(inspect.signature(call).parameters)[1:]
-    if "padding_mask" in parameters[: len(args)]:
-        return args[parameters.index("padding_mask")]
+    named = {**dict(zip(parameters, args, strict=False)), **kwargs}
+    for name in _PADDING_MASKS:
+        if named.get(name) is not None:
+            return named[name]
     if args and isinstance(args[0], Mapping):
+        # Not that of a decoder: a model with one has two sequences.
         return args[0].get("padding_mask")
     return None
 

@@ -28,6 +28,11 @@ def batches(case):
         yield tree.map_structure(lambda a: a[start:stop], (case.x, case.y))  # noqa: B023
 
 
+def number(scalar):
+    """A scalar tensor or number as a Python float."""
+    return float(ops.convert_to_numpy(scalar))
+
+
 def _masked(case, path, x, array):
     """The positions of `array` that count, by the mask of the whole data."""
     if path not in case.masks:
@@ -63,9 +68,8 @@ class Batch:
 
 
 def one_batch(case, x, y, training):
-    """Everything about one batch; the model's state is put back after it."""
-    with state_kept(case.model):
-        found, (outputs, watched) = _total(case, x, y, training)
+    """Everything about one batch."""
+    found, (outputs, watched) = _total(case, x, y, training)
     batch = len(tree.flatten(x)[0])
     terms = {}
     for path, calls in watched.items():
@@ -84,8 +88,8 @@ def one_batch(case, x, y, training):
             np.sum(h * h, where=m) / batch
             for h, m in zip(values, masks, strict=True)
         )
-    task = float(found[0])
-    loss = task + sum(terms.values()) + float(found[1])
+    task = number(found[0])
+    loss = task + sum(terms.values()) + number(found[1])
     return Batch(
         [ops.convert_to_numpy(h) for h in outputs],
         terms,
@@ -156,7 +160,11 @@ def gradients_of(loss, variables):
 @contextlib.contextmanager
 def state_kept(model):
     """Put back every variable of a model at the end of the block."""
-    values = [ops.copy(v.value) for v in model.variables]
+    variables = list(model.variables)
+    for layer in model.layers:
+        # Keras does not count them among the layer's variables.
+        variables += tree.flatten(getattr(layer, "states", None) or ())
+    values = [ops.copy(v.value) for v in variables]
     yield
-    for variable, value in zip(model.variables, values, strict=True):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

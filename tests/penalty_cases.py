@@ -187,7 +187,7 @@ def evenly(share):
 
 
 P = penalties
-MAPS = (2, 3, 4, 2)
+MAPS = (4, 3, 4, 2)
 
 CASES = [
     Case(P.L1, lambda h: per_batch(np.abs(h), h), count=elements),

@@ -1,5 +1,7 @@
 """Bad input: the whole message, and a model that is left as it was."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -326,15 +328,16 @@ def test_output_that_is_not_float():
 def test_function_that_returns_no_scalar(build):
     model = build()
     before = state_of(model, data()[0])
-    # Keras stands an arbitrary number in for an unknown batch size.
-    with pytest.raises(
-        ValueError,
-        match="^Invalid value received for argument `penalty`. Expected a "
-        r"function that returns a scalar, for example `lambda h: keras\.ops\."
-        r"sum\(h \*\* 4\)`. Received: square returned a tensor of shape "
-        r"\((None|\d+), 8\)$",
-    ):
+    with pytest.raises(ValueError) as caught:
         attach_penalty(model, "dense_4", ops.square)
+    message, _, shape = str(caught.value).rpartition(" shape ")
+    assert message == (
+        "Invalid value received for argument `penalty`. Expected a function "
+        "that returns a scalar, for example `lambda h: keras.ops.sum(h ** 4)`"
+        ". Received: square returned a tensor of"
+    )
+    # Backends write an unknown batch size in their own ways.
+    assert re.fullmatch(r"\(\w+, 8\)", shape)
     after = state_of(model, data()[0])
     assert_same_arrays(after.pop("arrays"), before.pop("arrays"))
     assert after == before

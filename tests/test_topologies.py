@@ -2,10 +2,18 @@
 
 import os
 
+import h5py
 import keras
 import numpy as np
 import pytest
-from by_hand import batches, first_batch, gradients, one_batch, state_kept
+from by_hand import (
+    batches,
+    first_batch,
+    gradients,
+    number,
+    one_batch,
+    state_kept,
+)
 from models import QUICK, assert_same_arrays, outputs_of
 from topologies import TOPOLOGIES
 
@@ -48,14 +56,6 @@ def attached_to(case):
     return model
 
 
-def assert_close(found, expected, tolerance):
-    """Relative to each number and to the largest of the array."""
-    scale = max(1e-3, np.max(np.abs(expected), initial=0.0))
-    np.testing.assert_allclose(
-        found, expected, rtol=tolerance, atol=tolerance * scale
-    )
-
-
 def assert_same_terms(found, expected, tolerance):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -68,19 +68,20 @@ def test_terms_and_outputs(topology):
     with state_kept(case.model):
         outputs = outputs_of(case.model, x)
     model = attached_to(case)
-    expected = one_batch(case, x, y, training=False)
+    with state_kept(model):
+        expected = one_batch(case, x, y, training=False)
     assert min(expected.terms.values()) > 0
     assert_same_terms(
         penalty_terms(model, x), expected.terms, topology.tolerance
     )
     with state_kept(model):
         found = outputs_of(model, x)
-        losses = [float(loss) for loss in model.losses]
+        losses = list(map(number, model.losses))
     assert_same_arrays(found, expected.outputs)
     if case.after is None:
         assert_same_arrays(found, outputs)
     assert sum(losses) == pytest.approx(
-        sum(expected.terms.values()) + float(case.regularizer()),
+        sum(expected.terms.values()) + number(case.regularizer()),
         rel=topology.tolerance,
     )
     # Neither the model passed in nor any other gets the penalty.
@@ -88,14 +89,17 @@ def test_terms_and_outputs(topology):
         with state_kept(other):
             other(x)
             assert not penalized_layers(other)
-            assert sum(map(float, other.losses)) == float(case.regularizer())
+            assert sum(map(number, other.losses)) == number(case.regularizer())
 
 
 def compiled(case, model, **arguments):
-    model.compile(
+    # Given metrics replace those that KerasHub's tasks are compiled with.
+    metrics = ["mae"] if isinstance(case.y, np.ndarray) else None
+    keras.Model.compile(
+        model,
         keras.optimizers.SGD(1.0),
         case.losses,
-        metrics=None,  # not those that KerasHub's tasks add
+        metrics=metrics,
         auto_scale_loss=False,
         **{**QUICK, **arguments},
     )
@@ -108,9 +112,12 @@ def test_gradient(topology):
     x, y = first_batch(case)
     model = attached_to(case)
     slopes = gradients(case, x, y)
-    expected = one_batch(case, x, y, training=True)
-    before = [np.array(v) for v in model.trainable_variables]
-    # Clear of the initial weights' own size, which rounds the difference.
+    with state_kept(model):
+        expected = one_batch(case, x, y, training=True)
+    before = [
+        keras.ops.convert_to_numpy(keras.ops.copy(v.value))
+        for v in model.trainable_variables
+    ]
     compiled(case, model)
     history = model.fit(x, y, batch_size=case.batch, shuffle=False, verbose=0)
     history = history.history
@@ -121,7 +128,13 @@ def test_gradient(topology):
     for variable, old, slope in zip(
         model.trainable_variables, before, slopes, strict=True
     ):
-        assert_close(old - np.array(variable), slope, topology.tolerance)
+        # Weights of size 1 round their difference to 1e-7.
+        np.testing.assert_allclose(
+            old - keras.ops.convert_to_numpy(variable),
+            slope,
+            rtol=topology.tolerance,
+            atol=topology.tolerance * max(np.max(np.abs(slope)), 0.01),
+        )
 
 
 def test_evaluate(topology):
@@ -140,7 +153,12 @@ def test_evaluate(topology):
         )
     terms, task = {}, 0.0
     for x, y in batches(case):
-        batch = one_batch(case, x, y, training=False)
+        if keras.backend.backend() == "jax":
+            # There Keras's trainer loses the state of a stateful RNN.
+            with state_kept(model):
+                batch = one_batch(case, x, y, training=False)
+        else:
+            batch = one_batch(case, x, y, training=False)
         weight = len(keras.tree.flatten(x)[0]) / size
         task += weight * batch.task
         for name, value in batch.terms.items():
@@ -152,7 +170,7 @@ def test_evaluate(topology):
     }
     assert_same_terms(logged, terms, topology.tolerance)
     total = task + case.scale * (
-        sum(terms.values()) + float(case.regularizer())
+        sum(terms.values()) + number(case.regularizer())
     )
     assert found["loss"] == pytest.approx(total, rel=topology.tolerance)
 
@@ -163,19 +181,38 @@ def shaken(model):
         variable.assign(variable.value * 0.5 + 0.125)
 
 
+def contents(file):
+    """Every array in a weight file by its path."""
+    found = {}
+
+    def note(path, item):
+        if isinstance(item, h5py.Dataset):
+            found[path] = np.array(item)
+
+    with h5py.File(file) as opened:
+        opened.visititems(note)
+    return found
+
+
 def test_weight_files(topology, tmp_path):
     """Weights pass between a penalised and a plain model, both ways."""
     model = attached_to(topology.build())
     other = topology.build()
     plain = other.model
+    if other.after is not None:
+        other.after(plain)
     assert [w.shape for w in model.weights] == [w.shape for w in plain.weights]
     assert model.count_params() == plain.count_params()
+    file, again = tmp_path / "one.weights.h5", tmp_path / "two.weights.h5"
     for source, target in ((model, plain), (plain, model)):
         shaken(source)
-        file = tmp_path / "model.weights.h5"
         source.save_weights(file)
         target.load_weights(file)
-        assert_same_arrays(target.get_weights(), source.get_weights())
+        target.save_weights(again)
+        saved, loaded = contents(file), contents(again)
+        assert saved.keys() == loaded.keys()
+        for path, array in saved.items():
+            np.testing.assert_array_equal(loaded[path], array)
 
 
 def test_keras_file(topology, tmp_path):
@@ -192,13 +229,10 @@ def test_keras_file(topology, tmp_path):
     elif topology.saved == "kept":
         model.save(file)
     else:
-        with pytest.raises(Exception):
-            model.save(file)
-            keras.models.load_model(file)
-        plain = detach_penalty(model)
-        with pytest.raises(Exception):
-            plain.save(file)
-            keras.models.load_model(file)
+        for one in (detach_penalty(model), model):
+            one.save(file)
+            with pytest.raises(TypeError, match=topology.saved):
+                keras.models.load_model(file)
         return
     loaded = keras.models.load_model(file, compile=False, safe_mode=False)
     with state_kept(loaded):
@@ -217,10 +251,12 @@ def test_detach(topology):
     """Taking the penalties off gives the plain model again."""
     case = topology.build()
     x, _ = first_batch(case)
-    config = case.model.get_config() if topology.saved == "kept" else None
-    layers = list(case.model.layers)
-    weights = case.model.weights
+    # LoRA and quantisation that come later are in the config too.
+    compared = topology.saved == "kept" and case.after is None
+    config = case.model.get_config() if compared else None
+    layers = [(type(layer), layer.name) for layer in case.model.layers]
     model = attached_to(case)
+    weights = case.model.weights
     assert penalized_layers(model)
     with state_kept(model):
         expected = outputs_of(model, x)
@@ -229,11 +265,11 @@ def test_detach(topology):
     assert not penalized_layers(plain)
     if config is not None:
         assert plain.get_config() == config
-    assert plain.layers == layers
+    assert [(type(layer), layer.name) for layer in plain.layers] == layers
     assert all(
         one is other for one, other in zip(plain.weights, weights, strict=True)
     )
     with state_kept(plain):
         assert_same_arrays(outputs_of(plain, x), expected)
         plain(x, training=True)
-        assert sum(map(float, plain.losses)) == float(case.regularizer())
+        assert sum(map(number, plain.losses)) == number(case.regularizer())

@@ -459,10 +459,10 @@ def test_stateful_layer():
     model = keras.Model(inputs, layers.LSTM(3, stateful=True, name="lstm")(inputs))
     attached = attach_penalty(model, "lstm", l2=1.0)
     x = np.ones((2, 3, 4), "float32")
-    first, second = (attached.predict(x, verbose=0) for _ in range(2))
+    first, second = (outputs_of(attached, x)[0] for _ in range(2))
     assert not np.array_equal(first, second)
     attached.get_layer("lstm").reset_states()
-    np.testing.assert_array_equal(attached.predict(x, verbose=0), first)
+    assert_same_arrays(outputs_of(attached, x), [first])
 
 
 # Masks and dtypes ------------------------------------------------------------
@@ -587,9 +587,8 @@ def fit(model, x, y, **arguments):
     ).history
 
 
-@pytest.mark.parametrize("change", ["attach", "attach_detach", "watch"])
-def test_compiled_model_trains_on_as_if_nothing_had_happened(change):
-    x, y = data()
+def test_compiled_model_trains_on_as_if_nothing_had_happened():
+    x, y = data(8)
 
     def trained(between):
         keras.utils.clear_session(free_memory=False)
@@ -611,16 +610,17 @@ def test_compiled_model_trains_on_as_if_nothing_had_happened(change):
     def attach(model):
         return attach_penalty(model, ["dense_4", "first"], l2=0.0)
 
-    between = {
-        "attach": attach,
-        "attach_detach": lambda model: detach_penalty(attach(model)),
-        "watch": lambda model: watch_activations(model, "*"),
-    }[change]
-    found, expected = trained(between), trained(lambda model: model)
-    assert found[:2] == expected[:2]
-    assert_same_arrays(found[2], expected[2])
-    assert_same_arrays(found[3], expected[3])
-    assert found[3][0] == 12  # iterations
+    expected = trained(lambda model: model)
+    for between in (
+        attach,
+        lambda model: detach_penalty(attach(model)),
+        lambda model: watch_activations(model, "*"),
+    ):
+        found = trained(between)
+        assert found[:2] == expected[:2]
+        assert_same_arrays(found[2], expected[2])
+        assert_same_arrays(found[3], expected[3])
+        assert found[3][0] == 8  # iterations
 
 
 def test_compile_state_is_shared():
@@ -639,13 +639,15 @@ def test_compile_state_is_shared():
         **QUICK,
     )
     model.train_on_batch(x, y)
-    before = [id(metric) for metric in model.metrics]
+    before = [(m.name, id(m)) for m in model.metrics[1:]]
+    assert len(before) == 1
     paths = [v.path for v in model.optimizer.variables]
     attached = attach_penalty(model, "dense_4", l2=0.1)
     assert attached.optimizer is model.optimizer
     assert attached.loss is users_loss
     assert attached.jit_compile == model.jit_compile
-    assert [id(metric) for metric in attached.metrics] == before
+    # The first one is the mean of the loss, of its own since `compile`.
+    assert [(m.name, id(m)) for m in attached.metrics[1:]] == before
     assert [v.path for v in attached.optimizer.variables] == paths
     attached.train_on_batch(x, y)
     assert int(model.optimizer.iterations) == 2

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_actpen import backend
 from keras_actpen.penalties.base import Penalty, at_least_float32, snake_case
 from keras_actpen.penalties.reductions import apply_mask, safe_divisor
 
@@ -75,7 +74,7 @@ class FunctionPenalty(Penalty):
             )
         value = ops.cast(value, activations.dtype)
         batch = ops.cast(ops.shape(activations)[0], value.dtype)
-        return value / safe_divisor(backend.replica_mean(batch))
+        return value / safe_divisor(batch)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""

@@ -73,14 +73,18 @@ def reduce(values, mask, reduction: str):
         reduction: `"batch"` divides the sum by the batch size, `"mean"` by
             the number of values that count, `"sum"` by nothing.
     """
-    number = counted(values, mask)
     total = ops.sum(apply_mask(values, mask))
     if reduction == "sum":
         # Keras divides added losses by the number of replicas.
         return total * backend.replica_count()
     if reduction == "batch":
+        # Replicas have equal batches: Keras itself fails on others.
         number = ops.cast(ops.shape(values)[0], total.dtype)
-    return total / safe_divisor(backend.replica_mean(number))
+    else:
+        number = counted(values, mask)
+        if mask is not None:
+            number = backend.replica_mean(number)
+    return total / safe_divisor(number)
 
 
 class BatchStatistics:

@@ -210,6 +210,18 @@ class TensorBoardPages:
         self._open("hparams")
         return self._wait(self._read_hparams, wanted)
 
+    def show_outliers(self) -> None:
+        """Let the charts of the Scalars page show all of their curves."""
+        box = self.page.locator("paper-checkbox:visible")
+        box.filter(has_text="Ignore outliers").click()
+
+    def enlarge(self, element: str) -> None:
+        """Widen the cards of one kind to the width of the page."""
+        for button in self.page.locator(
+            f"{element} paper-icon-button[icon=fullscreen]:visible"
+        ).all():
+            button.click()
+
     def save_screenshot(
         self,
         path: str | os.PathLike[str],

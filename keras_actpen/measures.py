@@ -1,0 +1,85 @@
+"""What a controller can hold at a target."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from keras_actpen.penalties.base import check_number
+from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.term_sites import TermSite
+
+# What a larger coefficient usually does to the measure.
+EFFECTS = {
+    "zero_fraction": "raises",
+    "mean": "lowers",
+    "rms": "lowers",
+    "value": "lowers",
+}
+
+# A target is missed if the measure is further off than this, as a share of
+# the target, or for shares of zeros absolutely.
+TOLERANCE = 0.02
+
+
+class Reading:
+    """What has been recorded of a layer since the epoch began.
+
+    Args:
+        snapshot: Statistics of the activations on the measured steps.
+        totals: Sums over the samples of coefficient times value, by term.
+        samples: Number of samples.
+    """
+
+    def __init__(
+        self,
+        snapshot: StatisticsSnapshot | None = None,
+        totals: Mapping[str, float] | None = None,
+        samples: float = 0.0,
+    ):
+        self.snapshot = snapshot or StatisticsSnapshot()
+        self.totals = totals or {}
+        self.samples = samples
+
+    def measure(self, name: str, before: "Reading", site: TermSite) -> float:
+        """A measure of what came since an earlier reading, NaN if nothing."""
+        if name == "value":
+            samples = self.samples - before.samples
+            total = self.totals[site.name] - before.totals.get(site.name, 0.0)
+            weight = samples * site.coefficient
+            return total / weight if weight else math.nan
+        new, old = self.snapshot, before.snapshot
+        count = new.count - old.count
+        if not count:
+            return math.nan
+        if name == "zero_fraction":
+            return (new.zeros - old.zeros) / count
+        if name == "mean":
+            return (new.count * new.mean - old.count * old.mean) / count
+        squares = new.sum_of_squares - old.sum_of_squares
+        return math.sqrt(max(squares, 0.0) / count)
+
+
+def check_target(target: Any, measure: str) -> float:
+    """Return `target` as a float if `measure` can be there.
+
+    Raises:
+        TypeError: If it is not a real number.
+        ValueError: If it is out of the measure's range.
+    """
+    if measure == "zero_fraction":
+        return check_number(
+            "target",
+            target,
+            "a share of zeros from 0 to 1",
+            lambda value: 0 <= value <= 1,
+        )
+    if measure == "mean":
+        return check_number(
+            "target",
+            target,
+            "a finite number other than 0",
+            lambda value: value != 0,
+        )
+    return check_number(
+        "target", target, "a finite number > 0", lambda value: value > 0
+    )

@@ -1,0 +1,251 @@
+"""One test for each function of internals.py: Keras still works that way."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from models import (
+    FEATURES,
+    QUICK,
+    DoubledLoss,
+    Subclassed,
+    data,
+    functional,
+    of_users_class,
+    sequential,
+    subclassed,
+)
+
+from keras_actpen import PenalizedLayer, attach_penalty, internals, penalties
+
+
+def test_wrapper_opens_no_name_scope():
+    layer = layers.Dense(2, name="dense_4")
+    wrapper = PenalizedLayer(layer, "l2")
+    wrapper(np.zeros((1, FEATURES), "float32"))
+    assert [v.path for v in wrapper.trainable_weights] == [
+        "dense_4/kernel",
+        "dense_4/bias",
+    ]
+
+
+def test_wrapper_converts_no_arguments():
+    class Sums(layers.Layer):
+        def __init__(self):
+            super().__init__(autocast=False)
+            self._convert_input_args = False
+            self._allow_non_tensor_positional_args = True
+
+        def call(self, inputs, names):
+            # As they were given: an array of integers, a list of strings.
+            assert isinstance(inputs, np.ndarray)
+            assert names == ["a", "b"]
+            return ops.cast(inputs, "float32") * 2.0
+
+    out = PenalizedLayer(Sums(), "l2")(np.array([[1, 2]]), ["a", "b"])
+    np.testing.assert_array_equal(ops.convert_to_numpy(out), [[2.0, 4.0]])
+
+
+def test_wrapped_model_saves_as_a_model():
+    wrapper = PenalizedLayer(sequential(), "l2")
+    assert wrapper._obj_type() == "Functional" or (
+        wrapper._obj_type() == sequential()._obj_type()
+    )
+    layer = PenalizedLayer(layers.Dense(2), "l2")
+    assert layer._obj_type() == layers.Dense(2)._obj_type() == "Layer"
+
+
+def losses_of_two_calls(layer):
+    """Sum of the losses of two calls that no model's `__call__` surrounds."""
+    layer(np.zeros((1, 2), "float32"))  # builds
+    with keras.StatelessScope(collect_losses=True) as scope:
+        for factor in (1.0, 2.0):
+            layer(np.full((1, 2), factor, "float32"))
+    return sum(float(ops.convert_to_numpy(one)) for one in scope.losses)
+
+
+def test_losses_of_a_layer_called_twice_in_a_scope():
+    wrapper = PenalizedLayer(layers.Identity(), penalties.L2(0.5))
+    assert losses_of_two_calls(wrapper) == 0.5 * 2 + 0.5 * 8
+    # Twice the same, each scope from its own start.
+    assert losses_of_two_calls(wrapper) == 0.5 * 2 + 0.5 * 8
+    # If this fails, Keras keeps the losses of such a layer itself:
+    # `TransparentLayer._clear_losses` can go.
+    plain = layers.Identity(activity_regularizer=keras.regularizers.L2(0.5))
+    assert losses_of_two_calls(plain) == 0.5 * 8
+
+
+def test_losses_outside_a_scope_are_those_of_the_last_call():
+    wrapper = PenalizedLayer(layers.Identity(), penalties.L2(0.5))
+    for factor in (1.0, 2.0):
+        wrapper(np.full((1, 2), factor, "float32"))
+    assert [float(ops.convert_to_numpy(one)) for one in wrapper.losses] == [4.0]
+
+
+def test_mask_of():
+    embedded = layers.Embedding(4, 2, mask_zero=True)(np.array([[1, 0]]))
+    mask = ops.convert_to_numpy(internals.mask_of(embedded))
+    np.testing.assert_array_equal(mask, [[True, False]])
+    assert internals.mask_of(ops.ones((1, 2))) is None
+
+
+def test_output_spec_leaves_errors_as_they_are():
+    def failing(x, *, factor):
+        raise LookupError(f"as it is, {factor}")
+
+    x = keras.KerasTensor((None, 3))
+    with pytest.raises(LookupError) as caught:
+        internals.output_spec(failing, (x,), {"factor": 2})
+    assert caught.value.args == ("as it is, 2",)
+    spec = internals.output_spec(
+        lambda x, *, factor: ops.repeat(x, factor, 1), (x,), {"factor": 2}
+    )
+    assert (spec.shape, spec.dtype) == ((None, 6), "float32")
+
+
+def test_is_writing_keras_file(tmp_path):
+    seen = []
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Asked(layers.Layer):
+        def get_config(self):
+            seen.append(internals.is_writing_keras_file())
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((2,)), Asked()])
+    model.to_json()
+    assert set(seen) == {False}
+    seen.clear()
+    model.save(tmp_path / "model.keras")
+    assert set(seen) == {True}
+    assert not internals.is_writing_keras_file()
+
+
+def test_track_and_untrack():
+    owner, child = layers.Dense(2), layers.Dense(3, name="child")
+    owner.build((None, 2))
+    child.build((None, 2))
+    with pytest.raises(ValueError, match="already built"):
+        owner.child = child
+    internals.track(owner, child)
+    assert len(owner.variables) == 4
+    assert owner._tracker.locked
+    internals.untrack(owner, child)
+    assert len(owner.variables) == 2
+    assert owner._tracker.locked
+
+
+def test_unlocked_leaves_an_unbuilt_layer_open():
+    layer = layers.Dense(2)
+    with internals.unlocked(layer):
+        pass
+    assert not layer._tracker.locked
+
+
+class Initialised(Exception):
+    pass
+
+
+class NeverTwice(DoubledLoss):
+    made = 0
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        type(self).made += 1
+        if self.made > 1:
+            raise Initialised
+
+
+def test_functional_like_does_not_run_the_users_init():
+    model = functional()
+    NeverTwice.made = 0
+    model = NeverTwice(model.input, model.output, name="mine")
+    new = internals.functional_like(model, model.input, model.output)
+    assert type(new) is NeverTwice
+    assert (new.name, NeverTwice.made) == ("mine", 1)
+    assert [v.path for v in new.weights] == [v.path for v in model.weights]
+    x, _ = data()
+    np.testing.assert_array_equal(
+        new.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_sequential_like_does_not_run_the_users_init():
+    class Once(keras.Sequential):
+        def __init__(self):
+            super().__init__([keras.Input((2,)), layers.Dense(3)])
+
+    model = Once()
+    new = internals.sequential_like(model, [model.inputs[0], *model.layers])
+    assert type(new) is Once
+    assert new.name == model.name
+    assert new.layers == model.layers
+    assert new.built
+
+
+def test_carry_over():
+    model = of_users_class()
+    head = model.get_layer("head")
+    other = layers.Dense(2, name="other")
+    model.held = {"a": [head], "b": (head, 3)}
+    model.supports_jit = False
+    vars(model)["_trainable"] = False
+    new = internals.functional_like(model, model.input, model.output)
+    internals.carry_over(
+        model, new, lambda layer: other if layer is head else layer
+    )
+    assert new.held["a"][0] is other
+    assert tuple(new.held["b"]) == (other, 3)
+    assert model.held["a"][0] is head
+    assert new.factor == 2.0
+    assert (new.supports_jit, new.trainable) == (False, False)
+    assert head.trainable
+
+
+def test_share_compile_state():
+    model = functional()
+    x, y = data()
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        lambda true, pred: ops.mean(ops.abs(true - pred), axis=-1),
+        metrics=["mse"],
+        **QUICK,
+    )
+    model.train_on_batch(x, y)
+    attached = attach_penalty(model, "dense_4", l2=0.0)
+    for name in (
+        "optimizer",
+        "loss",
+        "_compile_loss",
+        "_compile_metrics",
+        "jit_compile",
+        "run_eagerly",
+        "steps_per_execution",
+    ):
+        assert getattr(attached, name) is getattr(model, name), name
+    # The containers of shared metrics would count them twice.
+    found = attached.train_on_batch(x, y, return_dict=True)
+    assert list(found) == ["loss", "mse"]
+    counts = [float(metric.count) for metric in attached.metrics[1].metrics]
+    assert counts == [len(x)]
+
+
+def test_replace_sublayer_keeps_the_order():
+    model = subclassed()
+    old = model.blocks[0]
+    new = layers.Dense(6, name="replacement")
+    new.build((None, 8))
+    names = [layer.name for layer in model.layers]
+    internals.replace_sublayer(model, old, new)
+    assert isinstance(model, Subclassed)
+    assert model.blocks[0] is new
+    assert [layer.name for layer in model.layers] == [
+        "replacement" if name == "first_block" else name for name in names
+    ]
+    assert {id(v) for v in new.variables} < {id(v) for v in model.variables}
+    assert not {id(v) for v in old.variables} & {id(v) for v in model.variables}
+    assert model._tracker.locked
+    if keras.backend.backend() == "torch":
+        parameters = {id(p) for p in model.parameters()}
+        assert {id(v.value) for v in new.variables} < parameters
+        assert not {id(v.value) for v in old.variables} & parameters
