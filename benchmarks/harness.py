@@ -168,8 +168,8 @@ def compare(
     costs = {name: [] for name in names}
     rng = np.random.default_rng(SEED)
     for _ in range(rounds):
+        gc.collect()
         for index in rng.permutation(len(arms)):
-            gc.collect()
             costs[names[index]].append(arms[index].run())
     return Comparison(
         name, backend, names[0], unit, costs, first_seconds, facts or {}

@@ -38,12 +38,12 @@ def main() -> None:
         tensorboard_pages.chromium() as browser,
     ):
         pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
-        pages.scalars(SCALARS)
+        pages.scalars(SCALARS, "Overview|fraction|accuracy")
         pages.show_outliers()
-        pages.save_screenshot(options.output / "scalars.png", 1280, 1250)
-        pages.histograms(HISTOGRAMS)
+        pages.save_screenshot(options.output / "scalars.png", 1400, 1075)
+        pages.histograms(HISTOGRAMS, "")
         pages.enlarge("tf-histogram-loader")
-        pages.save_screenshot(options.output / "histograms.png", 1280, 640)
+        pages.save_screenshot(options.output / "histograms.png", 1400, 690)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> None:
             {**comparison, "device": device, "effort": effort}
         )
         Path(output).write_text(json.dumps(results))
-        print(f"{backend} {name} ({time.perf_counter() - start:.0f} s)")
+        seconds = time.perf_counter() - start
+        print(f"{backend} {name} ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

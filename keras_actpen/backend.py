@@ -42,6 +42,18 @@ def replica_mean(value):
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
+def is_in_reach(tensors) -> bool:
+    """Whether more can be computed from `tensors` here.
+
+    False outside of the tf.function that they were made in.
+    """
+    if keras.backend.backend() != "tensorflow" or not tf.executing_eagerly():
+        return True
+    return not any(
+        tf.is_symbolic_tensor(tensor) for tensor in keras.tree.flatten(tensors)
+    )
+
+
 @contextlib.contextmanager
 def random_state_kept():
     """Leave the random numbers that come after this block as they are.

@@ -9,7 +9,7 @@ import keras
 from keras_actpen.control_rules import GECO, PI, Limits, get_rule
 from keras_actpen.measures import EFFECTS, TOLERANCE, Reading, check_target
 from keras_actpen.penalties.base import check_choice, check_number
-from keras_actpen.stepping import Session
+from keras_actpen.session import Session
 from keras_actpen.surgery import penalized_layers
 from keras_actpen.term_sites import (
     TermSite,
@@ -31,6 +31,9 @@ class TargetController(keras.callbacks.Callback):
     model = attach_penalty(model, "dense_4", l1=1e-3)
     model.fit(x, y, callbacks=[TargetController("dense_4/l1", 0.8)])
     ```
+
+    Zeros come faster than they go, because a unit that is 0 everywhere learns
+    nothing: start with a coefficient that is too small.
 
     Every `update_freq` steps the activations of one step are measured, as
     part of that step, and the coefficient is moved by `rule`. The error that
@@ -262,7 +265,8 @@ class TargetController(keras.callbacks.Callback):
         if self._stuck < self.patience:
             return
         where = "a coefficient of"
-        if site.coefficient == against:
+        bounded = site.coefficient == against
+        if bounded:
             side = "upper" if error > 0 else "lower"
             where = f"the coefficient at its {side} bound"
         message = (
@@ -273,7 +277,7 @@ class TargetController(keras.callbacks.Callback):
             "another penalty (L1 on the output of a ReLU makes zeros) or "
             f"other `bounds`. Received: target={self.target}"
         )
-        if error > 0 or still:
+        if error > 0 or not bounded:
             self._session.uninstall(self)
             raise ValueError(message)
         self._stuck = 0

@@ -6,7 +6,6 @@ Each function says why the public API is not enough. All were checked on Keras
 
 import contextlib
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,6 @@ class TransparentLayer(keras.layers.Layer):
 
     def __init__(self, layer: keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
-        self._cleared_scope = None
         # Arguments are converted just as the wrapped layer converts them.
         # Without a conversion Keras writes masks and `training` into the
         # recorded call, and so into the config of the model (Keras 3.15).
@@ -49,34 +47,46 @@ class TransparentLayer(keras.layers.Layer):
         # A wrapped model saves its layers as a model does.
         return self.wrapped_layer._obj_type()
 
+    def _get_own_losses(self):
+        # Not `add_loss` within `call`: what nobody asks for, as in `predict`
+        # and in exported models, is not computed. Nor does a layer called
+        # twice lose the first one, as it does under the JAX trainer, where
+        # every call clears the losses of the layer (7.5 becomes 6.0; Keras
+        # 3.15).
+        return [*super()._get_own_losses(), *self.losses_of_calls()]
+
     def _clear_losses(self):
-        # The JAX trainer runs `model.call`, not `model.__call__`, so every
-        # call of a layer is an outermost one, and Keras clears the losses
-        # that the same layer added earlier in the same step (7.5 becomes 6.0
-        # for a layer called twice; Keras 3.15). Once a scope is enough.
-        scope = keras_backend.get_stateless_scope()
-        if scope is not None:
-            if self._cleared_scope is not None and (
-                self._cleared_scope() is scope
-            ):
-                return
-            self._cleared_scope = weakref.ref(scope)
+        # A new stateless scope starts without calls by itself.
+        if stateless_scope() is None:
+            self.forget_calls()
         super()._clear_losses()
 
 
+def stateless_scope() -> Any:
+    """The running `keras.StatelessScope`, or None. No public equivalent."""
+    return keras_backend.get_stateless_scope()
+
+
+def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The outermost layer of the running call of `layer`."""
+    return layer._get_call_context().entry_layer
+
+
 @contextlib.contextmanager
-def own_losses(layer: keras.layers.Layer) -> Iterator[None]:
+def own_losses(entry: keras.layers.Layer) -> Iterator[None]:
     """Keep the replica's losses while a block reduces over replicas.
 
     Keras keeps the losses of all replicas in the same lists, which is right
     while one replica's thread runs after the other. A reduction over replicas
-    inside `call` lets the others run in between (Keras 3.15: the penalties
-    reported come out up to 1.5 times too large).
+    lets the others run in between (Keras 3.15: the losses of other layers come
+    out wrong).
+
+    Args:
+        entry: The outermost layer of the call whose losses are reduced.
     """
     if backend.replica_count() == 1:
         yield
         return
-    entry = layer._get_call_context().entry_layer
     kept = [
         (one, list(one._losses), set(one._loss_ids))
         for one in entry._flatten_layers()

@@ -4,9 +4,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import keras
+from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.stepping import Session
+from keras_actpen.session import Session
 from keras_actpen.surgery import penalized_layers
 
 if TYPE_CHECKING:
@@ -228,7 +229,8 @@ def _iterations(model: keras.Model) -> int:
     if optimizer is None:  # a train_step of the user's own may have several
         return 0
     batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    return int(optimizer.iterations) * batches
+    # int() cannot read a MirroredVariable, a sum can.
+    return int(ops.add(optimizer.iterations, 0)) * batches
 
 
 def _check_frequency(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 
-from keras_actpen import events, tags
+from keras_actpen import events, pages, tags
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
@@ -54,15 +54,15 @@ class Runs:
         shapes = {path: output_shape(layer) for path, layer in layers.items()}
         self._writers["train"].add(
             [
-                tags.text_page(
+                pages.text_page(
                     layers, shapes, metadata.version("keras-actpen")
                 ),
-                tags.layout(layers),
+                pages.layout(layers),
             ],
             0,
         )
         self._writers["train"].flush()
-        self._add_to_session(tags.session_start(layers))
+        self._add_to_session(pages.session_start(layers))
 
     def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
         """Write the terms' means since the epoch began.
@@ -93,7 +93,7 @@ class Runs:
             histograms: Those whose histogram is to be written.
         """
         if not self._epochs:
-            self._add_to_session(tags.hparams_columns(self._layers, logs))
+            self._add_to_session(pages.hparams_columns(self._layers, logs))
         for phase, phase_means in means.items():
             values = [
                 *tags.metric_values(phase, logs),
@@ -111,7 +111,7 @@ class Runs:
 
     def close(self) -> None:
         """Write how the training ended."""
-        self._add_to_session(tags.session_end(self._layers))
+        self._add_to_session(pages.session_end(self._layers))
         for writer in (self._session, *self._writers.values()):
             writer.close()
 

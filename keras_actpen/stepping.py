@@ -13,16 +13,15 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_actpen import accumulators, backend, internals, recording
-from keras_actpen.accumulators import LayerState
-from keras_actpen.recording import log_key
-from keras_actpen.snapshots import StatisticsSnapshot
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen import accumulators, recording
 
 _RECORDERS = {
     "terms": accumulators.TermRecorder,
     "statistics": accumulators.StatisticsRecorder,
 }
+
+
+_RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}
 
 
 class SteppedFunction:
@@ -34,45 +33,59 @@ class SteppedFunction:
         plain: The function whose place it takes.
     """
 
-    def __init__(self, session: "Session", phase: str, plain: Callable):
+    def __init__(self, session: Any, phase: str, plain: Callable):
         self.session = session
         self.phase = phase
         self.plain = plain
         self.armed: str | None = None
-        self._functions: dict[str, tuple[Callable, Callable]] = {}
+        # Made now, because on JAX the variables are gone between two steps.
+        self._functions = {what: self._make(what) for what in _RECORDED[phase]}
+        # JAX's distributed functions are made for a number of variables.
+        self._unarmed = self._make(None) if _is_sharded() else (plain, None)
 
     def __call__(self, *args):
         """Run one step, recording what has been armed."""
         session = self.session
         armed, self.armed = self.armed, None
         args = session.with_coefficients(args)
-        if armed is None:
-            return self.plain(*args)
-        session.last_recorded = self.phase
-        if armed not in self._functions:
-            self._functions[armed] = self._make(armed)
-        function, step = self._functions[armed]
+        if armed is not None:
+            session.last_recorded = self.phase
+        function, step = self._functions.get(armed, self._unarmed)
+        if step is None:
+            return function(*args)
         # The torch trainer looks the step up whenever it runs.
         with _attribute(session.model, f"{self.phase}_step", step):
             return function(*args)
 
-    def _make(self, armed: str) -> tuple[Callable, Callable]:
-        """Compile a step that records."""
+    def restore(self) -> None:
+        """Leave the model its plain function."""
+        self.armed = None
+        model, name = self.session.model, f"{self.phase}_function"
+        if getattr(model, name) is self:
+            # One of an evaluation may have been made for our variables too.
+            made_anew = _is_sharded() and self.phase == "test"
+            setattr(model, name, None if made_anew else self.plain)
+
+    def _make(self, armed: str | None) -> tuple[Callable, Callable]:
+        """Compile a step that records what is armed."""
         model = self.session.model
         step = self._step(getattr(model, f"{self.phase}_step"), armed)
         name = f"{self.phase}_function"
+        before = getattr(model, name)
         with _attribute(model, f"{self.phase}_step", step):
             # A step function of its own: jax.jit caches by equality, and
             # bound methods of the same model are equal.
             getattr(model, f"make_{name}")(force=True)
         function = getattr(model, name)
-        setattr(model, name, self)
+        setattr(model, name, before)
         return function, step
 
-    def _step(self, inner: Callable, armed: str) -> Callable:
+    def _step(self, inner: Callable, armed: str | None) -> Callable:
         session, phase = self.session, self.phase
 
         def step(*args):
+            if armed is None:
+                return inner(*args)
             recorder = _RECORDERS[armed](
                 session.states_by_id, phase, _samples(args[-1])
             )
@@ -86,199 +99,11 @@ class SteppedFunction:
         return step
 
 
-class Session:
-    """Recording of one model, shared by all monitors of that model.
-
-    Args:
-        model: The model.
-        layers: Its penalised layers by path.
-    """
-
-    def __init__(self, model: keras.Model, layers: dict[str, PenalizedLayer]):
-        self.model = model
-        self.layers = layers
-        with backend.strategy_scope(model):
-            self.states = {
-                path: LayerState(layer) for path, layer in layers.items()
-            }
-        self.states_by_id = {id(s.layer): s for s in self.states.values()}
-        self.functions: dict[str, SteppedFunction] = {}
-        # Phase of the last step that was recorded.
-        self.last_recorded = "train"
-        self._users: list[keras.callbacks.Callback] = []
-        self._coefficients: dict[int, list[float]] = {}
-
-    @classmethod
-    def of(
-        cls, model: keras.Model, layers: dict[str, PenalizedLayer]
-    ) -> "Session":
-        """The model's session; a new one if its layers have changed.
-
-        Args:
-            model: The model.
-            layers: Its penalised layers by path, at least one.
-        """
-        # Kept with the model, for a later `fit` to compile nothing anew, and
-        # not on it, because surgery hands a model's attributes on.
-        attributes = vars(next(iter(layers.values())))
-        session = attributes.get("_recording_session")
-        if (
-            session is None
-            or session.model is not model
-            or session.layers != layers
-        ):
-            session = cls(model, layers)
-            attributes["_recording_session"] = session
-        return session
-
-    def install(self, user: keras.callbacks.Callback) -> None:
-        """Start to hand the state through the model's steps.
-
-        Args:
-            user: The callback that records.
-        """
-        if user not in self._users:
-            self._users.append(user)
-        for state in self.states.values():
-            state.install()
-        internals.wrap_reported_logs(self.model, self._reported_logs)
-
-    def forget_others(self, user: keras.callbacks.Callback) -> None:
-        """Forget the callbacks of trainings that were interrupted.
-
-        Args:
-            user: A callback of the training that begins.
-        """
-        # Keras gives all callbacks of one `fit` the same dictionary.
-        self._users = [u for u in self._users if u.params is user.params]
-
-    def _reported_logs(self, report: Callable, logs: Any) -> Any:
-        """Logs of a period from those of its last step."""
-        terms = {
-            log_key(path, name)
-            for path, layer in self.layers.items()
-            for name in layer.terms
-        }
-        if not isinstance(logs, dict) or not terms & set(logs):
-            return report(logs)  # of a step that was not recorded
-        logs = {k: v for k, v in logs.items() if k not in terms}
-        return {**report(logs), **self.means(self.last_recorded)}
-
-    def _function(self, phase: str) -> Callable | None:
-        return getattr(self.model, f"{phase}_function")
-
-    def stand_in(self, phase: str) -> None:
-        """Take the place of `model.train_function` or `test_function`."""
-        plain = self._function(phase)
-        if plain is self.functions.get(phase):
-            return
-        if phase not in self.functions or (
-            self.functions[phase].plain is not plain
-        ):
-            self.functions[phase] = SteppedFunction(self, phase, plain)
-        setattr(self.model, f"{phase}_function", self.functions[phase])
-
-    def uninstall(self, user: keras.callbacks.Callback) -> None:
-        """Put the plain functions back once the last user has left."""
-        if user in self._users:
-            self._users.remove(user)
-        if self._users:
-            return
-        for phase, function in self.functions.items():
-            function.armed = None
-            if self._function(phase) is function:
-                setattr(self.model, f"{phase}_function", function.plain)
-        for state in self.states.values():
-            state.uninstall()
-        internals.unwrap_reported_logs(self.model)
-
-    def arm(self, phase: str, what: str) -> None:
-        """Record the next step.
-
-        Args:
-            phase: `"train"` or `"test"`.
-            what: `"terms"`, or `"statistics"` for both; several monitors get
-                what any of them asks for.
-        """
-        function = self.functions[phase]
-        if function.armed != "statistics":
-            function.armed = what
-
-    def reset(self, phase: str) -> None:
-        """Start a new period."""
-        for state in self.states.values():
-            state.totals[phase].reset()
-            if phase == "train":
-                for statistics in state.statistics.values():
-                    statistics.reset()
-
-    def snapshots(self) -> dict[tuple[str, Place], StatisticsSnapshot]:
-        """Statistics of every watched place, by path and place."""
-        return {
-            (path, place): statistics.read()
-            for path, state in self.states.items()
-            for place, statistics in state.statistics.items()
-        }
-
-    def means(self, phase: str) -> dict[str, float]:
-        """Mean of every term so far, by its key in `logs`, on the host."""
-        means = {}
-        for path, state in self.states.items():
-            totals, samples = state.totals[phase].read()
-            for name, total in totals.items():
-                means[log_key(path, name)] = total / max(samples, 1.0)
-        return means
-
-    def with_coefficients(self, args: tuple) -> tuple:
-        """Arguments of a step in which changed coefficients are seen.
-
-        Only on JAX is there something to do: its trainer keeps the values of
-        variables apart while an epoch runs, and loses what a batch hook
-        assigns without `model.jax_state_sync()`.
-        """
-        if keras.backend.backend() != "jax":
-            return args
-        current = {
-            id(layer.coefficients.variable): list(layer.coefficients.values())
-            for layer in self.layers.values()
-            if layer.terms
-        }
-        if current == self._coefficients:
-            return args
-        self._coefficients = current
-        (trainable, non_trainable, *others), *data = args
-        non_trainable = list(non_trainable)
-        variables = self.model.non_trainable_variables
-        for index, variable in enumerate(variables):
-            if id(variable) in current:
-                # Again: a sync may have undone it since.
-                variable.assign(current[id(variable)])
-                non_trainable[index] = variable.value
-        return (trainable, non_trainable, *others), *data
-
-    def with_means(self, logs: Any, phase: str, state: Any) -> Any:
-        """Logs of a step with the mean of every term so far, on the device.
-
-        Args:
-            logs: What the model's own step returned.
-            phase: `"train"` or `"test"`.
-            state: On JAX the values of `model.non_trainable_variables`.
-        """
-        if not isinstance(logs, dict):
-            return logs
-        values = {}
-        if state is not None:
-            variables = self.model.non_trainable_variables
-            values = {
-                id(v): value for v, value in zip(variables, state, strict=True)
-            }
-        logs = dict(logs)
-        for path, layer_state in self.states.items():
-            totals = layer_state.totals[phase]
-            means = totals.means(values.get(id(totals.sums)))
-            for name, mean in zip(totals.terms, means, strict=True):
-                logs[log_key(path, name)] = mean
-        return logs
+def _is_sharded() -> bool:
+    return (
+        keras.backend.backend() == "jax"
+        and keras.distribution.distribution() is not None
+    )
 
 
 def _samples(data: Any):

@@ -52,7 +52,6 @@ def attach_penalty(
     rebuilt: its layer is replaced in place and the same object is returned.
 
     Example:
-
     >>> model = keras.Sequential([
     ...     keras.Input((4,)),
     ...     keras.layers.Dense(8, activation="relu", name="dense_4"),
@@ -333,7 +332,10 @@ def _replace(
         replacements: By the id of a layer, what makes its replacement from
             the (unwrapped, rebuilt) layer.
     """
-    with backend.strategy_scope(model), _plain_errors():
+    # A model made in the user's RematScope would be rematerialised as a whole,
+    # penalties included, which JAX refuses.
+    remat = keras.RematScope(mode=None)
+    with backend.strategy_scope(model), remat, _plain_errors():
         visit = _visitor(replacements)
         if not is_graph_model(model):
             _replace_in_place(model, visit)

@@ -1,17 +1,17 @@
-"""What PenaltyMonitor writes: tags, descriptions, layout and text page."""
+"""What PenaltyMonitor writes of every epoch: tags, values, descriptions."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_actpen import dashboards, events, heatmaps
+from keras_actpen import events, heatmaps
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer, Place
 
 # TensorBoard sorts groups as ASCII does and opens the first two: a capital
 # letter puts the overview there, before `activation.dead_fraction`.
-_OVERVIEW = {
+OVERVIEW = {
     "Overview/penalty_total": "Sum of all penalty terms of the epoch.",
     "Overview/penalty_share": "Share of all penalty terms in the loss.",
     "Overview/task_loss": (
@@ -26,9 +26,6 @@ _HISTOGRAM = (
     "The values of the last instrumented batch of the epoch. Zeros are left "
     "out (`zero_fraction` counts them), and so are NaN and infinities "
     "(`nonfinite` counts them)."
-)
-_ATTACHED = (
-    "What is penalised or watched in the model, and what the statistics mean."
 )
 _HEAT_MAPS = {
     "dead_fraction": "Share of dead units, layers by epochs.",
@@ -56,20 +53,23 @@ def metric_values(
     phase: str, logs: Mapping[str, float]
 ) -> Iterator[events.Value]:
     """Points of the loss and the metrics that Keras reports."""
-    for key, name in _metrics(phase, logs).items():
+    for key, name in metric_names(phase, logs).items():
         yield events.scalar(
             f"metric/{name}", logs[key], f"`{key}` as Keras reports it."
         )
 
 
-def _metrics(phase: str, logs: Mapping[str, float]) -> dict[str, str]:
+def metric_names(phase: str, logs: Mapping[str, float]) -> dict[str, str]:
     """Keys of the phase's loss and metrics in `logs`, with their names."""
     validation = phase == "validation"
     return {
         key: key.removeprefix("val_")
         for key in logs
         if key.startswith("val_") == validation
-        and not key.removeprefix("val_").startswith("penalty/")
+        # The coefficients, which a scheduler logs, have tags of their own.
+        and not key.removeprefix("val_").startswith(
+            ("penalty/", "penalty.coefficient/")
+        )
     }
 
 
@@ -102,7 +102,7 @@ def loss_values(
         if loss:
             overview["Overview/penalty_share"] = total / loss
     for tag, value in overview.items():
-        yield events.scalar(tag, value, _OVERVIEW[tag])
+        yield events.scalar(tag, value, OVERVIEW[tag])
     for tag, value in means.items():
         yield events.scalar(tag, value, "Coefficient times value of the term.")
         if loss:
@@ -117,7 +117,7 @@ def coefficient_values(
     layers: Mapping[str, PenalizedLayer],
 ) -> Iterator[events.Value]:
     """Points of the coefficient of every term."""
-    for name, coefficient in _coefficients(layers).items():
+    for name, coefficient in coefficients(layers).items():
         yield events.scalar(
             f"penalty.coefficient/{name}",
             coefficient,
@@ -140,12 +140,15 @@ def statistic_values(
     if "std" in values:
         for edge, sign in (("lower", -1), ("upper", 1)):
             value = values["mean"] + sign * values["std"]
-            tag = _band_tag(edge, path, place)
+            tag = band_tag(edge, path, place)
             yield events.scalar(tag, value, _BAND[edge])
 
 
-def _band_tag(edge: str, path: str, place: Place) -> str:
-    # One group for both edges, that no page opens by itself.
+def band_tag(edge: str, path: str, place: Place) -> str:
+    """Tag of an edge, `"lower"` or `"upper"`, of the mean's band.
+
+    Both edges are in one group, which no page opens by itself.
+    """
     return f"{statistic_tag('std_band', path, place)}/{edge}"
 
 
@@ -158,50 +161,7 @@ def histogram_value(
         yield events.histogram(tag, snapshot.histogram, _HISTOGRAM)
 
 
-def session_start(
-    layers: Mapping[str, PenalizedLayer],
-) -> Iterator[events.Value]:
-    """A row of the HParams page, if there is a coefficient to compare."""
-    if coefficients := _coefficients(layers):
-        yield dashboards.session_start(coefficients)
-
-
-def session_end(layers: Mapping[str, PenalizedLayer]) -> Iterator[events.Value]:
-    """The end of what `session_start` has started."""
-    if _coefficients(layers):
-        yield dashboards.session_end()
-
-
-def hparams_columns(
-    layers: Mapping[str, PenalizedLayer], logs: Mapping[str, float]
-) -> Iterator[events.Value]:
-    """The columns of the HParams page: coefficients, metrics, sparsity."""
-    coefficients = _coefficients(layers)
-    if not coefficients:
-        return
-    metrics = _hparams_metrics("validation", logs)
-    total = "Overview/penalty_total"
-    metrics["train", total] = _OVERVIEW[total]
-    for path, layer in layers.items():
-        tag = statistic_tag("zero_fraction", path, layer.places[0])
-        metrics["train", tag] = DEFINITIONS["zero_fraction"]
-    # Last, because TensorBoard shows five metrics until it is told to.
-    metrics |= _hparams_metrics("train", logs)
-    yield dashboards.hparams_config(
-        {name: f"Coefficient of {name}." for name in coefficients}, metrics
-    )
-
-
-def _hparams_metrics(
-    phase: str, logs: Mapping[str, float]
-) -> dict[tuple[str, str], str]:
-    return {
-        (phase, f"metric/{name}"): f"{phase}: {name}"
-        for name in _metrics(phase, logs).values()
-    }
-
-
-def _coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
+def coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
     """Coefficients by `path/term`."""
     return {
         f"{path}/{name}": layer.coefficients[name]
@@ -231,92 +191,3 @@ def heat_map(
         high=1.0 if name == "dead_fraction" else None,
     )
     return events.image(f"Overview/{name}_by_layer", pixels, _HEAT_MAPS[name])
-
-
-def layout(layers: Mapping[str, PenalizedLayer]) -> events.Value:
-    """The Custom Scalars page: one category a layer, in model order."""
-    categories = []
-    if any(layer.terms for layer in layers.values()):
-        categories.append(("overview", _overview_charts()))
-    for path, layer in layers.items():
-        charts = []
-        if layer.terms:
-            names = list(layer.terms)
-            charts = [
-                dashboards.multiline_chart(
-                    title, [f"{group}/{path}/{name}" for name in names]
-                )
-                for title, group in (
-                    ("penalty terms", "penalty"),
-                    ("share of the loss", "penalty.share"),
-                )
-            ]
-        for place in layer.places:
-            charts += _statistic_charts(path, place)
-        categories.append((path, charts))
-    return dashboards.custom_scalars_layout(categories, unfolded=4)
-
-
-def _overview_charts():
-    return [
-        dashboards.multiline_chart(tag.partition("/")[2], [tag])
-        for tag in _OVERVIEW
-    ]
-
-
-def _statistic_charts(path: str, place: Place):
-    def tag(name):
-        return statistic_tag(name, path, place)
-
-    return [
-        dashboards.margin_chart(
-            f"{place}: mean and standard deviation",
-            tag("mean"),
-            _band_tag("lower", path, place),
-            _band_tag("upper", path, place),
-        ),
-        dashboards.multiline_chart(
-            f"{place}: zeros and dead units",
-            [tag("zero_fraction"), tag("dead_fraction")],
-        ),
-    ]
-
-
-def text_page(
-    layers: Mapping[str, PenalizedLayer],
-    shapes: Mapping[str, str],
-    version: str,
-) -> events.Value:
-    """The text page: what is attached, and what the statistics mean."""
-    lines = [
-        f"keras_actpen {version}",
-        "",
-        "| layer | class | output shape | on | term | penalty | coefficient |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for path, layer in layers.items():
-        about = (path, type(layer).__name__, shapes[path])
-        for name, term in layer.terms.items():
-            lines.append(
-                _row(
-                    *about,
-                    str(term.place),
-                    name,
-                    repr(term.penalty),
-                    f"{layer.coefficients[name]:g}",
-                )
-            )
-        if not layer.terms:
-            lines.append(_row(*about, str(layer.places[0]), "watched", "", ""))
-    # A list: TensorBoard breaks long words in narrow columns of a table.
-    lines += ["", "Statistics of the activations:", ""]
-    lines += [f"- **{name}**: {text}" for name, text in DEFINITIONS.items()]
-    return events.text("Overview/attached", "\n".join(lines), _ATTACHED)
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(_escaped(cells)) + " |"
-
-
-def _escaped(cells: Iterable[str]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in cells]

@@ -28,7 +28,6 @@ def penalty_terms(
         ValueError: If the model is not built or has no penalised layer.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_actpen import attach_penalty
     >>> model = keras.Sequential([

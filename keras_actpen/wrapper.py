@@ -12,8 +12,9 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_actpen import internals, penalties, recording
+from keras_actpen import backend, internals, penalties, recording
 from keras_actpen.penalties.base import Penalty, check_coefficient
+from keras_actpen.pending import Call, calls_of
 
 PLACES = ("output", "preactivation")
 
@@ -205,14 +206,34 @@ class PenalizedLayer(internals.TransparentLayer):
         outputs, watched = self._observed_call(args, kwargs)
         for place, tensors in watched.items():
             self._note_units(place, [tensor for tensor, _ in tensors])
-        with internals.own_losses(self):
-            values = self._term_values(watched)
-        if values:
-            self.add_loss(sum(values.values()))
+        call = Call(watched, internals.entry_layer(self))
+        if self.terms:
+            calls_of(self).append(call)
         recorder = recording.current()
         if recorder is not None:
-            recorder.record(self, watched, values)
+            recorder.record(self, watched, self._values_of(call))
         return outputs
+
+    def losses_of_calls(self) -> list:
+        """What each call since the last outermost one adds to the loss."""
+        floatx = keras.config.floatx()
+        return [
+            # Of the dtype of Keras's own losses: TensorFlow adds no others up.
+            ops.cast(sum(self._values_of(call).values()), floatx)
+            for call in list(calls_of(self))
+            if call.values is not None
+            or backend.is_in_reach(list(call.watched.values()))
+        ]
+
+    def forget_calls(self) -> None:
+        """Forget the calls that no loss has been asked for."""
+        calls_of(self).clear()
+
+    def _values_of(self, call):
+        if call.values is None:
+            with internals.own_losses(call.entry):
+                call.values = self._term_values(call.watched)
+        return call.values
 
     def _observed_call(self, args, kwargs):
         """Call the wrapped layer; also return the tensors at each place."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -68,74 +69,89 @@ class Batch:
 
 
 def one_batch(case, x, y, training):
-    """Everything about one batch."""
-    found, (outputs, watched) = _total(case, x, y, training)
-    batch = len(tree.flatten(x)[0])
-    terms = {}
-    for path, calls in watched.items():
-        values = [
-            np.asarray(ops.convert_to_numpy(ops.cast(h, "float32")), "float64")
-            if keras.backend.standardize_dtype(h.dtype) != "float64"
-            else ops.convert_to_numpy(h)
-            for h in calls
-        ]
-        masks = [_masked(case, path, x, h) for h in values]
-        terms[f"{path}/l1"] = case.l1 * sum(
-            np.sum(np.abs(h), where=m) / batch
-            for h, m in zip(values, masks, strict=True)
-        )
-        terms[f"{path}/l2"] = case.l2 * sum(
-            np.sum(h * h, where=m) / batch
-            for h, m in zip(values, masks, strict=True)
-        )
-    task = number(found[0])
-    loss = task + sum(terms.values()) + number(found[1])
-    return Batch(
-        [ops.convert_to_numpy(h) for h in outputs],
-        terms,
-        case.scale * task,
-        case.scale * loss,
-    )
+    """Everything about one batch but the gradient."""
+    return _numbers(case, x, _compute(case, x, y, training))
 
 
-def _total(case, x, y, training):
-    """Task loss and regularisers as tensors, outputs and activations."""
+def one_step(case, x, y):
+    """Everything about one batch in training; and the gradient.
+
+    Returns:
+        A `Batch` and the gradient for every trainable weight of the model.
+    """
+    case_loss = functools.partial(_with_loss, case, x, y)
+    with state_kept(case.model):
+        found, slopes = _with_gradients(
+            case_loss, case.model.trainable_variables
+        )
+    return _numbers(case, x, found), slopes
+
+
+def _compute(case, x, y, training):
+    """Task loss, regularisers, outputs and activations, as tensors."""
     outputs, watched = case.forward(x, training)
     outputs = tree.flatten(outputs)
     task = sum(
         keras.losses.MeanSquaredError()(one, output)
         for one, output in zip(tree.flatten(y), outputs, strict=True)
     )
-    return (task, case.regularizer()), (outputs, watched)
+    return task, case.regularizer(), outputs, watched
 
 
-def gradients(case, x, y):
-    """Gradient of the whole loss in training for every trainable weight."""
-
-    def loss():
-        (task, regularizer), (_, watched) = _total(case, x, y, True)
-        total = ops.cast(task, "float32") + regularizer
-        for path, calls in watched.items():
-            for h in calls:
-                mask = _masked(case, path, x, np.empty(h.shape))
-                h = ops.where(mask, ops.cast(h, "float32"), 0.0)
-                size = h * ops.stop_gradient(ops.sign(h))
-                total = total + case.l1 * ops.sum(size) / h.shape[0]
-                total = total + case.l2 * ops.sum(h * h) / h.shape[0]
-        return case.scale * total
-
-    with state_kept(case.model):
-        return gradients_of(loss, case.model.trainable_variables)
+def _with_loss(case, x, y):
+    """The loss to differentiate, and what it was computed from."""
+    found = task, regularizer, _, watched = _compute(case, x, y, True)
+    total = ops.cast(task, "float32") + regularizer
+    for path, calls in watched.items():
+        for h in calls:
+            mask = _masked(case, path, x, np.empty(h.shape))
+            h = ops.where(mask, ops.cast(h, "float32"), 0.0)
+            size = h * ops.stop_gradient(ops.sign(h))
+            total = total + case.l1 * ops.sum(size) / h.shape[0]
+            total = total + case.l2 * ops.sum(h * h) / h.shape[0]
+    return case.scale * total, found
 
 
-def gradients_of(loss, variables):
-    """Gradient of `loss()` for Keras variables, 0 where it has none."""
+def _numbers(case, x, found):
+    """A `Batch`, its terms summed up in float64 by NumPy."""
+    task, regularizer, outputs, watched = found
+    samples = len(tree.flatten(x)[0])
+    terms = {}
+    for path, calls in watched.items():
+        values = [array(h) for h in calls]
+        masks = [_masked(case, path, x, h) for h in values]
+        pairs = list(zip(values, masks, strict=True))
+        terms[f"{path}/l1"] = sum(
+            case.l1 * np.sum(np.abs(h), where=m) / samples for h, m in pairs
+        )
+        terms[f"{path}/l2"] = sum(
+            case.l2 * np.sum(h * h, where=m) / samples for h, m in pairs
+        )
+    task = number(task)
+    loss = task + sum(terms.values()) + number(regularizer)
+    return Batch(
+        [ops.convert_to_numpy(one) for one in outputs],
+        terms,
+        case.scale * task,
+        case.scale * loss,
+    )
+
+
+def array(tensor):
+    """A float tensor of any precision as float64."""
+    if keras.backend.standardize_dtype(tensor.dtype) == "bfloat16":
+        tensor = ops.cast(tensor, "float32")
+    return ops.convert_to_numpy(tensor).astype("float64")
+
+
+def _with_gradients(function, variables):
+    """Second result of `function()`, and the gradient of its first one."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         with tf.GradientTape() as tape:
-            value = loss()
-        found = tape.gradient(
-            value,
+            loss, found = function()
+        slopes = tape.gradient(
+            loss,
             [v.value for v in variables],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
@@ -144,17 +160,20 @@ def gradients_of(loss, variables):
         def stateless(values):
             mapping = list(zip(variables, values, strict=True))
             with keras.StatelessScope(state_mapping=mapping):
-                return loss()
+                return function()
 
-        found = jax.jit(jax.grad(stateless))([v.value for v in variables])
+        # At once: op by op takes much longer.
+        step = jax.jit(jax.grad(stateless, has_aux=True))
+        slopes, found = step([v.value for v in variables])
     else:
-        found = torch.autograd.grad(
-            loss(),
+        loss, found = function()
+        slopes = torch.autograd.grad(
+            loss,
             [v.value for v in variables],
             allow_unused=True,
             materialize_grads=True,
         )
-    return [ops.convert_to_numpy(ops.cast(g, "float32")) for g in found]
+    return found, [ops.convert_to_numpy(ops.cast(g, "float32")) for g in slopes]
 
 
 @contextlib.contextmanager

@@ -253,9 +253,7 @@ TAKEN = (
 def test_name_taken():
     model = attach_penalty(sequential(), "dense_4", l2=0.1)
     assert_refused(ValueError, TAKEN, model, ["head", "dense_4"], l2=0.3)
-    assert_refused(
-        ValueError, TAKEN, sequential(), "dense_4", ["l2"], l2=0.3
-    )
+    assert_refused(ValueError, TAKEN, sequential(), "dense_4", ["l2"], l2=0.3)
     assert_refused(
         ValueError,
         TAKEN,

@@ -58,10 +58,10 @@ def test_wrapped_model_saves_as_a_model():
 def losses_of_two_calls(layer):
     """Sum of the losses of two calls that no model's `__call__` surrounds."""
     layer(np.zeros((1, 2), "float32"))  # builds
-    with keras.StatelessScope(collect_losses=True) as scope:
+    with keras.StatelessScope(collect_losses=True):
         for factor in (1.0, 2.0):
             layer(np.full((1, 2), factor, "float32"))
-    return sum(float(ops.convert_to_numpy(one)) for one in scope.losses)
+        return sum(float(ops.convert_to_numpy(one)) for one in layer.losses)
 
 
 def test_losses_of_a_layer_called_twice_in_a_scope():
@@ -70,7 +70,7 @@ def test_losses_of_a_layer_called_twice_in_a_scope():
     # Twice the same, each scope from its own start.
     assert losses_of_two_calls(wrapper) == 0.5 * 2 + 0.5 * 8
     # If this fails, Keras keeps the losses of such a layer itself:
-    # `TransparentLayer._clear_losses` can go.
+    # a sentence in `TransparentLayer._get_own_losses` can go.
     plain = layers.Identity(activity_regularizer=keras.regularizers.L2(0.5))
     assert losses_of_two_calls(plain) == 0.5 * 8
 

@@ -148,18 +148,30 @@ class TensorBoardPages:
         self._open("timeseries", query=query)
         return self._wait(self._read_time_series, wanted)
 
-    def scalars(self, wanted: Collection[str]) -> dict[str, int]:
-        """Lines by tag, one a run."""
+    def scalars(
+        self, wanted: Collection[str], tag_filter: str | None = None
+    ) -> dict[str, int]:
+        """Lines by tag, one a run.
+
+        `tag_filter` is the regular expression that the page shows; by default
+        it finds exactly what is wanted.
+        """
+        if tag_filter is None:
+            tag_filter = _any_of(wanted)
         # ?smoothing=0 is for Time Series only.
-        state = {"_smoothingWeight": 0, "tagFilter": _any_of(wanted)}
+        state = {"_smoothingWeight": 0, "tagFilter": tag_filter}
         self._open("scalars", state)
         return self._wait(
             lambda: self._count("tf-scalar-card", "tag", "path.line"), wanted
         )
 
-    def histograms(self, wanted: Collection[str]) -> dict[str, int]:
-        """Outlines by tag, one a step."""
-        self._open("histograms", {"tagFilter": _any_of(wanted)})
+    def histograms(
+        self, wanted: Collection[str], tag_filter: str | None = None
+    ) -> dict[str, int]:
+        """Outlines by tag, one a step; `tag_filter` as in `scalars`."""
+        if tag_filter is None:
+            tag_filter = _any_of(wanted)
+        self._open("histograms", {"tagFilter": tag_filter})
         return self._wait(
             lambda: self._count(
                 "tf-histogram-loader", "tag", ".histogram path"

@@ -1,0 +1,232 @@
+"""The statistics of the benchmarks, on times that are made up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import report, targets
+from benchmarks.harness import (
+    AGAIN,
+    Arm,
+    Comparison,
+    check_equal,
+    compare,
+    overhead_ratio,
+    ratio,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+def noisy(center, rng, rounds=101, drift=None):
+    """Seconds with 5 % of noise, and a drift that all arms share."""
+    seconds = center * rng.normal(1.0, 0.05, rounds)
+    return seconds if drift is None else seconds * drift
+
+
+def comparison(costs, name="steps/mlp", backend="tensorflow", facts=()):
+    first = next(iter(costs))
+    costs = {**costs, first + AGAIN: costs[first]}
+    return Comparison(name, backend, first, "seconds", costs, {}, dict(facts))
+
+
+def test_ratio_of_equal_arms_is_one():
+    found = ratio([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    assert found == type(found)(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_ratio_recovers_a_known_one_under_a_drift():
+    rng = np.random.default_rng(3)
+    # The machine becomes three times slower in the course of the run.
+    drift = np.linspace(1.0, 3.0, 101)
+    base, again = noisy(1.0, rng, drift=drift), noisy(1.0, rng, drift=drift)
+    slower = noisy(1.2, rng, drift=drift)
+    found = ratio(slower, base)
+    assert found.low < 1.2 < found.high
+    assert found.high - found.low < 0.06
+    assert found.lower_quartile < found.median < found.upper_quartile
+    same = ratio(again, base)
+    assert same.low < 1.0 < same.high
+
+
+def test_bootstrap_interval_covers_the_true_ratio():
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(60):
+        found = ratio(noisy(1.1, rng, 15), noisy(1.0, rng, 15))
+        covered += found.low <= 1.1 <= found.high
+    # Nominally 57; percentile intervals of 15 rounds are a little short.
+    assert 51 <= covered <= 60
+
+
+def test_overhead_ratio():
+    rng = np.random.default_rng(7)
+    without = noisy(1.0, rng)
+    ours, peer = without + 0.01, without + 0.5
+    found = overhead_ratio(peer, ours, without)
+    assert found.median == pytest.approx(50.0)
+    assert found.low == pytest.approx(50.0)
+
+
+def test_overhead_ratio_is_infinite_where_ours_is_not_above_zero():
+    found = overhead_ratio([2.0, 2.0], [1.0, 1.0], [1.0, 1.0])
+    assert found.median == np.inf
+
+
+def test_noise_is_the_reach_of_the_aa_interval():
+    costs = {
+        "bare": [1.0] * 9,
+        "bare" + AGAIN: [1.02] + [1.1] * 7 + [1.3],
+    }
+    found = Comparison("steps/mlp", "jax", "bare", "seconds", costs, {})
+    assert found.noise() == pytest.approx(0.1)
+
+
+def test_compare_runs_every_arm_in_every_round_in_changing_order():
+    order = []
+
+    def arm(name):
+        def run():
+            order.append(name)
+            return {"a": 1.0, "b": 2.0}[name[0]]
+
+        return Arm(name, run)
+
+    found = compare("x/y", "jax", [arm("a"), arm("a" + AGAIN), arm("b")], 8)
+    assert found.costs["b"] == [2.0] * 8
+    assert found.ratio("b").median == 2.0
+    # The first run and the one to warm up come before the rounds.
+    assert order[:6] == ["a", "a" + AGAIN, "b"] * 2
+    rounds = [tuple(order[6 + 3 * i : 9 + 3 * i]) for i in range(8)]
+    assert {frozenset(r) for r in rounds} == {frozenset(order[:3])}
+    assert len(set(rounds)) > 1
+
+
+def test_compare_wants_the_baseline_twice():
+    with pytest.raises(
+        ValueError,
+        match=r"^Invalid value received for argument `arms`\. Expected an arm "
+        r"called 'a \(again\)', for the noise\. Received: \['a'\]$",
+    ):
+        compare("x/y", "jax", [Arm("a", lambda: 1.0)], 1)
+
+
+def test_unequal_losses_are_refused():
+    check_equal({"a": 1.0, "b": 1.00001}, 1e-4)
+    with pytest.raises(AssertionError, match=r"^Arm 'b' has another loss"):
+        check_equal({"a": 1.0, "b": 1.001}, 1e-4)
+    with pytest.raises(AssertionError, match=r"^Arm 'b' has another loss"):
+        check_equal({"a": 1.0, "b": float("nan")}, 1e-4)
+
+
+def test_comparison_table():
+    found = comparison({"bare": [1.0, 1.0], "ours": [1.25, 1.25]})
+    assert report.comparison_table(found).splitlines() == [
+        "|  | median ratio | quartiles | 95 % interval of the median |",
+        "| --- | ---: | ---: | ---: |",
+        "| bare | 1.000 | 1.000..1.000 | 1.000..1.000 |",
+        "| ours | 1.250 | 1.250..1.250 | 1.250..1.250 |",
+        "| bare (again) | 1.000 | 1.000..1.000 | 1.000..1.000 |",
+    ]
+
+
+def row_of(text, costs, **kwargs):
+    lines = report.target_table([("cpu", comparison(costs, **kwargs))])
+    (row,) = (line for line in lines.splitlines() if text in line)
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"), [(0.98, "met"), (1.0, "met"), (1.05, "not met")]
+)
+def test_target_table(ours, verdict):
+    costs = {
+        "bare": [1.0, 1.0],
+        "activity_regularizer": [1.0, 1.0],
+        "activity_regularizer (L1)": [1.0, 1.0],
+        "activity_regularizer (L1 and L2)": [1.0, 1.0],
+        "attach_penalty": [ours, ours],
+        "attach_penalty (L1)": [1.0, 1.0],
+        "attach_penalty (L1 and L2)": [1.0, 1.0],
+    }
+    assert row_of("| L2: never slower", costs) == [
+        "L2: never slower than activity_regularizer",
+        "mlp",
+        "tensorflow",
+        "<= 1",
+        f"{ours:.3g} ({ours:.3g}..{ours:.3g})",
+        "0.000",
+        verdict,
+    ]
+
+
+def test_a_ratio_that_noise_may_explain():
+    costs = {
+        "bare": [1.0] * 9,
+        "bare" + AGAIN: [1.05] * 9,
+        "attach_penalty": [1.02] * 9,
+    }
+    found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
+    table = report.target_table([("cpu", found)])
+    assert "| 1.02 (1.02..1.02) | 0.050 | within noise |" in table
+
+
+def test_targets_without_a_measurement_are_shown():
+    rows = report.target_table([]).splitlines()[2:]
+    assert len(rows) == len(targets.TARGETS)
+    assert all(row.endswith("| not measured |") for row in rows)
+
+
+def test_a_later_run_replaces_its_own_measurements_only():
+    def entry(name, seconds):
+        return {
+            "name": name,
+            "backend": "jax",
+            "device": "cpu",
+            "costs": seconds,
+        }
+
+    old = {"environments": {}, "comparisons": [entry("a", 1), entry("b", 1)]}
+    new = {
+        "environment": {"backend": "jax"},
+        "comparisons": [entry("b", 2), entry("c", 2)],
+    }
+    assert report.merged(old, new, "cpu") == {
+        "environments": {"jax, cpu": {"backend": "jax"}},
+        "comparisons": [entry("a", 1), entry("b", 2), entry("c", 2)],
+    }
+
+
+def test_command(tmp_path):
+    backend = keras.backend.backend()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "--quick"),
+            *("--backend", backend, "--only", "predict/mlp"),
+            *("--output", str(tmp_path)),
+        ],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    (found,) = report.loaded(results)
+    assert found[0] == "cpu"
+    assert found[1].name == "predict/mlp"
+    assert found[1].backend == backend
+    assert list(found[1].costs) == ["bare", "bare" + AGAIN, "attach_penalty"]
+    assert all(len(costs) == 3 for costs in found[1].costs.values())
+    environment = results["environments"][f"{backend}, cpu"]
+    assert environment["versions"]["keras"] == keras.__version__
+    text = (tmp_path / "results.md").read_text()
+    assert "### predict/mlp, " + backend in text
+    # Nothing that names the machine.
+    assert str(ROOT) not in text + json.dumps(results)
+    assert os.uname().nodename not in text + json.dumps(results)
