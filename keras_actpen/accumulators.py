@@ -8,8 +8,9 @@ from keras import ops
 
 from keras_actpen import backend, internals
 from keras_actpen.penalties.reductions import expand_mask
+from keras_actpen.places import Place
 from keras_actpen.statistics import ActivationStatistics
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen.wrapper import PenalizedLayer
 
 
 class TermTotals(keras.layers.Layer):

@@ -7,10 +7,10 @@ import numpy as np
 
 from keras_actpen import penalties
 from keras_actpen.penalties.base import check_number
+from keras_actpen.places import Place
 from keras_actpen.probes import Probe, task_norms
 from keras_actpen.selection import select
 from keras_actpen.surgery import check_built, penalized_layers
-from keras_actpen.wrapper import Place
 
 
 def penalty_gradient_share(

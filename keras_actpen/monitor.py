@@ -21,9 +21,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     Terms are exact: they are accumulated on the device at every step,
     weighted by batch size as Keras weighs the loss, and read once per epoch.
-    They are in `logs`, hence in the history and the progress bar, and can be
-    monitored by other callbacks, as `penalty/<path>/<term>` and
-    `val_penalty/<path>/<term>`.
+    They are in `logs`, hence in the history and the progress bar, as
+    `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
+    can monitor them, wherever they stand in the list, if they are told the
+    direction: `EarlyStopping("val_penalty/dense_4/l2", mode="min")`.
 
     Statistics and histograms of the activations are taken on the first step
     of each epoch and on every `statistics_freq`-th, by a second compiled

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from keras_actpen import dashboards, events, tags
+from keras_actpen.places import Place
 from keras_actpen.snapshots import DEFINITIONS
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen.wrapper import PenalizedLayer
 
 _ATTACHED = (
     "What is penalised or watched in the model, and what the statistics mean."

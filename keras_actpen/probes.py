@@ -11,16 +11,16 @@ from keras import ops, tree
 
 from keras_actpen import backend
 from keras_actpen.penalties.base import Penalty, at_least_float32
-from keras_actpen.surgery import penalized_layers
-from keras_actpen.wrapper import (
-    PenalizedLayer,
+from keras_actpen.places import (
     Place,
-    _mask_for,
-    _only_tapped,
-    _padding_mask,
-    _tapped_activation,
-    _tensors_at,
+    mask_for,
+    only_tapped,
+    padding_mask,
+    tapped_activation,
+    tensors_at,
 )
+from keras_actpen.surgery import penalized_layers
+from keras_actpen.wrapper import PenalizedLayer
 
 Layer = keras.layers.Layer
 
@@ -72,12 +72,12 @@ class Probe:
             if place.on == "preactivation":
                 with _shifted_activation(self, shifted) as seen:
                     outputs = plain(*args, **kwargs)
-                preactivation = _only_tapped(layer, seen)
+                preactivation = only_tapped(layer, seen)
             else:
                 outputs = plain(*args, **kwargs)
                 new = {
                     id(tensor): shifted(tensor)
-                    for tensor, _ in _tensors_at(place, layer, outputs, None)
+                    for tensor, _ in tensors_at(place, layer, outputs, None)
                 }
                 outputs = tree.map_structure(
                     lambda tensor: new.get(id(tensor), tensor), outputs
@@ -96,14 +96,14 @@ class Probe:
         # Not earlier: Keras puts a mask on a tensor after the layer's call.
         self.watched = []
         for args, kwargs, outputs, preactivation in calls:
-            padding = _padding_mask(type(layer).call, args, kwargs)
-            for tensor, mask in _tensors_at(
+            padding = padding_mask(type(layer).call, args, kwargs)
+            for tensor, mask in tensors_at(
                 place, layer, outputs, preactivation
             ):
                 self.watched.append(
                     (
                         ops.stop_gradient(tensor),
-                        _mask_for(tensor, mask, padding),
+                        mask_for(tensor, mask, padding),
                     )
                 )
 
@@ -111,7 +111,7 @@ class Probe:
 @contextlib.contextmanager
 def _shifted_activation(probe: Probe, shifted: Callable) -> Iterator[list]:
     """Shift every tensor that the layer's own activation receives."""
-    with _tapped_activation(probe.layer) as seen:
+    with tapped_activation(probe.layer) as seen:
         tapped = vars(probe.layer)["activation"]
 
         def activation(x, *args, **kwargs):

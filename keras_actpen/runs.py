@@ -6,10 +6,11 @@ from importlib import metadata
 
 from keras_actpen import events, pages, tags
 from keras_actpen.event_file import EventWriter, last_run, next_run
+from keras_actpen.places import Place
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
 from keras_actpen.summary import output_shape
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen.wrapper import PenalizedLayer
 
 Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]
 

@@ -68,7 +68,8 @@ def shown(entry: Any) -> str:
     return entry.__name__ if isinstance(entry, type) else repr(entry)
 
 
-def _listed(paths: Sequence[str]) -> str:
+def listed(paths: Sequence[str]) -> str:
+    """Paths as an error lists them, not more than `MAX_PATHS`."""
     text = ", ".join(map(repr, paths[:MAX_PATHS]))
     more = len(paths) - MAX_PATHS
     return f"{text}, … and {more} more" if more > 0 else text
@@ -92,7 +93,7 @@ def ambiguous(found: list[Site], received: str) -> ValueError:
         advice = "Write one of these paths, or a list of several."
     return invalid(
         "a name that one layer has",
-        f"{received}, which {len(paths)} layers have: {_listed(paths)}",
+        f"{received}, which {len(paths)} layers have: {listed(paths)}",
         advice,
     )
 
@@ -125,7 +126,7 @@ def out_of_reach(outer: list[str], received: str) -> ValueError:
         "a layer that the model itself calls",
         f"{received}, which is inside another layer, where no penalty can "
         "be attached",
-        f"Write the outer layer instead: {_listed(outer)}.",
+        f"Write the outer layer instead: {listed(outer)}.",
     )
 
 
@@ -137,7 +138,7 @@ def no_match(
     near = _near_misses(available, entry)
     advice = f"Did you mean {' or '.join(near)}? " if near else ""
     if paths:
-        advice += f"The paths of its layers are: {_listed(paths)}."
+        advice += f"The paths of its layers are: {listed(paths)}."
     else:
         advice += "The model has no layers that could be penalised."
     return invalid(

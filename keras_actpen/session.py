@@ -7,10 +7,11 @@ import keras
 
 from keras_actpen import backend, internals
 from keras_actpen.accumulators import LayerState
+from keras_actpen.places import Place
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
 from keras_actpen.stepping import SteppedFunction
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen.wrapper import PenalizedLayer
 
 
 class Session:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from keras_actpen import events, heatmaps
+from keras_actpen.places import Place
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
-from keras_actpen.wrapper import PenalizedLayer, Place
+from keras_actpen.wrapper import PenalizedLayer
 
 # TensorBoard sorts groups as ASCII does and opens the first two: a capital
 # letter puts the overview there, before `activation.dead_fraction`.

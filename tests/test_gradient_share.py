@@ -122,6 +122,7 @@ def test_masked_steps_do_not_count():
         one.compile("sgd", "mse", **QUICK)
     x = np.ones((4, 3, 2), "float32")
     x[:, 1:] = 0.0
+    model.set_weights([w + 0.5 for w in model.get_weights()])
     y = np.ones((4, 2), "float32")
     kernel, bias = model.get_weights()
     h = x[:, 0] @ kernel + bias
@@ -133,6 +134,27 @@ def test_masked_steps_do_not_count():
     assert suggest_coefficient(
         model, "hidden", x, y, "l2", share=0.5
     ) == pytest.approx(0.5 / expected, rel=1e-5)
+
+
+def test_other_added_losses_belong_to_the_task():
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(3, name="hidden"),
+            layers.Dense(
+                2, name="head", activity_regularizer=keras.regularizers.L2(0.7)
+            ),
+        ]
+    )
+    model = attach_penalty(model, "hidden", l2=0.3)
+    model.compile("sgd", "mse", **QUICK)
+    x, y = data()
+    h, task = by_hand(model, x, y)
+    _, _, head, head_bias = model.get_weights()
+    task = task + 2 * 0.7 * (h @ head + head_bias) / 10 @ head.T
+    assert penalty_gradient_share(model, x, y)["hidden/l2"] == pytest.approx(
+        np.linalg.norm(0.06 * h) / np.linalg.norm(task), rel=1e-5
+    )
 
 
 def test_dictionaries_and_chosen_outputs():
@@ -270,11 +292,10 @@ def test_half_precision():
                 layers.Rescaling(3e-4, dtype="float32"),
             ]
         )
-        model.compile(
-            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()),
-            "mse",
-            **QUICK,
-        )
+        optimizer = keras.optimizers.SGD()
+        if dtype == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(optimizer, "mse", **QUICK)
         if weights is not None:
             model.set_weights(weights)
         weights = model.get_weights()

@@ -273,6 +273,20 @@ def test_move_coefficients_within_an_epoch():
     np.testing.assert_allclose(steps, [1.0, 2.0], rtol=1e-5)
 
 
+def test_no_change_costs_nothing(monkeypatch):
+    """On JAX every change costs a sync of all variables."""
+    model = constant_model()
+    coefficients = penalized_layers(model)["ones"].coefficients
+    changes = []
+
+    def assign(value):
+        changes.append(list(value))
+
+    monkeypatch.setattr(coefficients.variable, "assign", assign)
+    fit(model, PenaltyScheduler(lambda t: 1.0 + (t >= 3)), epochs=3)
+    assert changes == [[1.0]]
+
+
 def test_attached_with_zero_stays_zero():
     steps, _ = fit(constant_model(l1=0.0), PenaltyScheduler(lambda t: 9.0))
     assert not steps.any()

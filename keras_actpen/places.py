@@ -1,0 +1,208 @@
+"""Where a layer is looked at: its outputs or its pre-activation."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_actpen import internals
+
+PLACES = ("output", "preactivation")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which tensors of a layer are looked at.
+
+    Args:
+        on: `"output"` or `"preactivation"`.
+        output: Index or key of the output, or `"all"`.
+    """
+
+    on: str = "output"
+    output: int | str = 0
+
+    def __post_init__(self):
+        """Check the arguments."""
+        if self.on not in PLACES:
+            raise ValueError(
+                "Invalid value received for argument `on`. Expected "
+                f"'output' or 'preactivation'. Received: on={self.on!r}"
+            )
+        if isinstance(self.output, bool) or not isinstance(
+            self.output, int | str
+        ):
+            raise TypeError(
+                "Invalid type received for argument `output`. Expected the "
+                "index or the key of one output, or 'all'. Received: "
+                f"output={self.output!r} (of type "
+                f"{type(self.output).__name__})"
+            )
+
+    def __str__(self) -> str:
+        """The place as it is shown to users: `output`, `output[1]`."""
+        return self.on if self.output == 0 else f"{self.on}[{self.output}]"
+
+
+# Activations with their mask or None, for each place of a layer.
+Watched = dict[Place, list[tuple[Any, Any]]]
+
+
+def observed_call(
+    layer: keras.layers.Layer,
+    places: Sequence[Place],
+    args: tuple,
+    kwargs: dict[str, Any],
+) -> tuple[Any, Watched]:
+    """Call a layer.
+
+    Returns:
+        Its outputs, and the tensors at each place.
+    """
+    if any(place.on == "preactivation" for place in places):
+        with tapped_activation(layer) as seen:
+            outputs = layer(*args, **kwargs)
+        preactivation = only_tapped(layer, seen)
+    else:
+        outputs = layer(*args, **kwargs)
+        preactivation = None
+    padding = padding_mask(type(layer).call, args, kwargs)
+    watched = {
+        place: [
+            (tensor, mask_for(tensor, mask, padding))
+            for tensor, mask in tensors_at(place, layer, outputs, preactivation)
+        ]
+        for place in places
+    }
+    return outputs, watched
+
+
+@contextlib.contextmanager
+def tapped_activation(layer: keras.layers.Layer) -> Iterator[list]:
+    """Note every tensor that the layer's own activation receives.
+
+    Raises:
+        ValueError: If the layer has no activation of its own.
+    """
+    attributes = vars(layer)
+    activation = attributes.get("activation")
+    if not callable(activation):
+        raise _no_preactivation(layer)
+    seen = []
+
+    def tap(x, *args, **kwargs):
+        seen.append(x)
+        return activation(x, *args, **kwargs)
+
+    # Not setattr, which would track the function as state of the layer.
+    attributes["activation"] = tap
+    try:
+        yield seen
+    finally:
+        attributes["activation"] = activation
+
+
+def only_tapped(layer: keras.layers.Layer, seen: list) -> Any:
+    """The one tensor that the activation received.
+
+    Raises:
+        ValueError: If there was none, or several.
+    """
+    if len(seen) != 1:
+        raise _no_preactivation(layer)
+    return seen[0]
+
+
+def _no_preactivation(layer: keras.layers.Layer) -> ValueError:
+    return ValueError(
+        "Invalid value received for argument `on`. Expected on='output' for "
+        f"layer {layer.name!r} (of type {type(layer).__name__}), which does "
+        "not apply an activation of its own exactly once; to penalise what "
+        "an activation layer receives, target the layer in front of it. "
+        "Received: on='preactivation'"
+    )
+
+
+def tensors_at(
+    place: Place,
+    layer: keras.layers.Layer,
+    outputs: Any,
+    preactivation: Any,
+) -> list[tuple[Any, Any]]:
+    """Tensors at a place of a layer, each with its mask or None."""
+    flat = tree.flatten(outputs)
+    if place.on == "preactivation":
+        chosen = [(preactivation, internals.mask_of(flat[0]))]
+    elif place.output == "all":
+        chosen = [(tensor, internals.mask_of(tensor)) for tensor in flat]
+    else:
+        tensor = _chosen_output(layer, outputs, place.output)
+        chosen = [(tensor, internals.mask_of(tensor))]
+    for tensor, _ in chosen:
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            raise ValueError(
+                "Invalid value received for argument `layers`. Expected a "
+                "layer with a float output; target the layer behind it. "
+                f"Received: layer {layer.name!r} (of type "
+                f"{type(layer).__name__}), whose output has dtype {dtype}"
+            )
+    return chosen
+
+
+def _chosen_output(
+    layer: keras.layers.Layer, outputs: Any, output: int | str
+) -> Any:
+    """The output that an index or a key stands for."""
+    if isinstance(outputs, Mapping):
+        keys = list(outputs)
+        key = keys[output] if output in range(len(keys)) else output
+        if key in outputs:
+            return tree.flatten(outputs[key])[0]
+        expected = f"one of {[*keys, 'all']}"
+    elif isinstance(outputs, Sequence):
+        if output in range(len(outputs)):
+            return tree.flatten(outputs[output])[0]
+        expected = f"an index below {len(outputs)}, or 'all'"
+    else:
+        if output == 0:
+            return outputs
+        expected = "0, or 'all'"
+    raise ValueError(
+        "Invalid value received for argument `output`. Expected "
+        f"{expected} for layer {layer.name!r} (of type "
+        f"{type(layer).__name__}). Received: output={output!r}"
+    )
+
+
+# What KerasHub's encoder and decoder layers call the mask of their input.
+_PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
+
+
+def padding_mask(call: Any, args: tuple, kwargs: dict) -> Any:
+    """Padding mask among the arguments of a call, or None."""
+    parameters = list(inspect.signature(call).parameters)[1:]
+    named = {**dict(zip(parameters, args, strict=False)), **kwargs}
+    for name in _PADDING_MASKS:
+        if named.get(name) is not None:
+            return named[name]
+    if args and isinstance(args[0], Mapping):
+        # Not that of a decoder: a model with one has two sequences.
+        return args[0].get("padding_mask")
+    return None
+
+
+def mask_for(tensor: Any, mask: Any, padding: Any) -> Any:
+    """The mask of a tensor: Keras's, or a padding mask that fits it."""
+    if mask is not None or padding is None:
+        return mask
+    rank = len(padding.shape)
+    fits = rank < len(tensor.shape) and all(
+        a is None or b is None or a == b
+        for a, b in zip(padding.shape, tensor.shape[:rank], strict=True)
+    )
+    return ops.cast(padding, "bool") if fits else None
