@@ -17,9 +17,9 @@ import tensorboard_pages  # noqa: E402, the path above has it
 
 RUNS = ("actpen", "actpen/train", "actpen/validation")
 SCALARS = (
-    "Overview/penalty_share",
-    "Overview/penalty_total",
-    "Overview/task_loss",
+    "actpen/penalty_share",
+    "actpen/penalty_total",
+    "actpen/task_loss",
     "activation.dead_fraction/dense_4",
     "activation.zero_fraction/dense_4",
     "metric/accuracy",
@@ -38,7 +38,7 @@ def main() -> None:
         tensorboard_pages.chromium() as browser,
     ):
         pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
-        pages.scalars(SCALARS, "Overview|fraction|accuracy")
+        pages.scalars(SCALARS, "actpen|fraction|accuracy")
         pages.show_outliers()
         pages.save_screenshot(options.output / "scalars.png", 1400, 1075)
         pages.histograms(HISTOGRAMS, "")

@@ -1,7 +1,10 @@
 """Penalise and watch what Keras layers put out, by name, on finished models."""
 
 from keras_actpen import penalties
+from keras_actpen.controllers import TargetController
+from keras_actpen.gradients import penalty_gradient_share, suggest_coefficient
 from keras_actpen.monitor import PenaltyMonitor
+from keras_actpen.schedules import PenaltyScheduler
 from keras_actpen.summary import penalty_summary
 from keras_actpen.surgery import (
     attach_penalty,
@@ -15,12 +18,16 @@ from keras_actpen.wrapper import PenalizedLayer
 __all__ = [
     "PenalizedLayer",
     "PenaltyMonitor",
+    "PenaltyScheduler",
+    "TargetController",
     "attach_penalty",
     "detach_penalty",
     "penalized_layers",
     "penalties",
+    "penalty_gradient_share",
     "penalty_summary",
     "penalty_terms",
+    "suggest_coefficient",
     "watch_activations",
 ]
 

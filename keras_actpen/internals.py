@@ -251,6 +251,9 @@ def carry_over(old: keras.Model, new: keras.Model, visit: Callable) -> None:
     for name, value in attributes.items():
         if name not in present and name not in _OWN_ATTRIBUTES:
             setattr(new, name, mapped(value))
+    # Nothing but its outputs may leave a rematerialised call, on JAX, so no
+    # penalty either. The layers inside keep their own modes.
+    new._remat_mode = None
     for name in _CHANGEABLE_ATTRIBUTES:
         if name in vars(old):
             # Not setattr: the setter of `trainable` rewrites every layer.

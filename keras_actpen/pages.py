@@ -34,7 +34,7 @@ def hparams_columns(
     if not coefficients:
         return
     metrics = _hparams_metrics("validation", logs)
-    total = "Overview/penalty_total"
+    total = "actpen/penalty_total"
     metrics["train", total] = tags.OVERVIEW[total]
     for path, layer in layers.items():
         tag = tags.statistic_tag("zero_fraction", path, layer.places[0])
@@ -133,7 +133,7 @@ def text_page(
     # A list: TensorBoard breaks long words in narrow columns of a table.
     lines += ["", "Statistics of the activations:", ""]
     lines += [f"- **{name}**: {text}" for name, text in DEFINITIONS.items()]
-    return events.text("Overview/attached", "\n".join(lines), _ATTACHED)
+    return events.text("actpen/attached", "\n".join(lines), _ATTACHED)
 
 
 def _row(*cells: str) -> str:

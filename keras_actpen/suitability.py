@@ -21,8 +21,9 @@ def check_suits(
     Raises:
         ValueError: If it cannot; the message names the layers that suit.
     """
+    tensors = _tensors(place, site)
     try:
-        _check(penalty, place, site)
+        _check(penalty, place, site, tensors)
     except ValueError as error:
         suited = [
             other.path
@@ -37,28 +38,38 @@ def check_suits(
         raise ValueError(f"{error} (layer {site.path!r}). {advice}") from None
 
 
-def _check(penalty: Penalty, place: Place, site: Site) -> None:
-    layer = unwrapped(site.layer)
+def _tensors(place: Place, site: Site) -> list[Any]:
+    """Symbolic tensors at a place, none if the layer has no symbolic call."""
     output = _symbolic_output(site.layer)
     if output is None:
-        return
-    activation = getattr(layer, "activation", None)
-    for tensor, _ in tensors_at(place, layer, output, _first(output)):
+        return []
+    # An activation keeps the shape: the output stands for what it receives.
+    preactivation = keras.tree.flatten(output)[0]
+    layer = unwrapped(site.layer)
+    return [
+        tensor for tensor, _ in tensors_at(place, layer, output, preactivation)
+    ]
+
+
+def _check(
+    penalty: Penalty, place: Place, site: Site, tensors: list[Any]
+) -> None:
+    activation = getattr(unwrapped(site.layer), "activation", None)
+    for tensor in tensors:
         penalty.check_target(tensor, activation, place.on)
 
 
 def _suits(penalty: Penalty, place: Place, site: Site) -> bool:
-    if _symbolic_output(site.layer) is None:
-        return False
     if place.on == "preactivation" and not hasattr(
         unwrapped(site.layer), "activation"
     ):
         return False
     try:
-        _check(penalty, place, site)
+        tensors = _tensors(place, site)
+        _check(penalty, place, site, tensors)
     except ValueError:
         return False
-    return True
+    return bool(tensors)
 
 
 def _symbolic_output(layer: keras.layers.Layer) -> Any:
@@ -67,8 +78,3 @@ def _symbolic_output(layer: keras.layers.Layer) -> Any:
         return layer.output
     except (AttributeError, ValueError):
         return None
-
-
-def _first(output: Any) -> Any:
-    """The symbolic pre-activation: an activation keeps the shape."""
-    return keras.tree.flatten(output)[0]

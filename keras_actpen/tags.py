@@ -10,12 +10,10 @@ from keras_actpen.places import Place
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer
 
-# TensorBoard sorts groups as ASCII does and opens the first two: a capital
-# letter puts the overview there, before `activation.dead_fraction`.
 OVERVIEW = {
-    "Overview/penalty_total": "Sum of all penalty terms of the epoch.",
-    "Overview/penalty_share": "Share of all penalty terms in the loss.",
-    "Overview/task_loss": (
+    "actpen/penalty_total": "Sum of all penalty terms of the epoch.",
+    "actpen/penalty_share": "Share of all penalty terms in the loss.",
+    "actpen/task_loss": (
         "Loss without the penalty terms; weight regularisers are in it."
     ),
 }
@@ -97,11 +95,11 @@ def loss_values(
     if not means:  # layers that are only watched
         return
     total = sum(means.values())
-    overview = {"Overview/penalty_total": total}
+    overview = {"actpen/penalty_total": total}
     if loss is not None:
-        overview["Overview/task_loss"] = loss - total
+        overview["actpen/task_loss"] = loss - total
         if loss:
-            overview["Overview/penalty_share"] = total / loss
+            overview["actpen/penalty_share"] = total / loss
     for tag, value in overview.items():
         yield events.scalar(tag, value, OVERVIEW[tag])
     for tag, value in means.items():
@@ -191,4 +189,4 @@ def heat_map(
         low=0.0,
         high=1.0 if name == "dead_fraction" else None,
     )
-    return events.image(f"Overview/{name}_by_layer", pixels, _HEAT_MAPS[name])
+    return events.image(f"actpen/{name}_by_layer", pixels, _HEAT_MAPS[name])

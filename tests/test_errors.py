@@ -439,10 +439,28 @@ def test_penalty_that_does_not_suit_the_layer():
         ValueError,
         "Invalid value received for argument `layers`. Expected for "
         "TemporalActivationRegularization a layer whose output has the axes "
-        "(batch, time, ..., units). Received: an output of shape (None, 8)",
+        "(batch, time, ..., units). Received: an output of shape (None, 8) "
+        "(layer 'dense_4'). No layer of model 'sequential_model' suits.",
         sequential(),
         "dense_4",
         penalties.TemporalActivationRegularization(0.1),
+    )
+
+
+def test_penalty_that_does_not_suit_the_layer_names_those_that_do():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 3)),
+            keras.layers.LSTM(2, return_sequences=True, name="steps"),
+            keras.layers.LSTM(2, name="last"),
+        ],
+        name="recurrent",
+    )
+    with pytest.raises(ValueError) as caught:
+        attach_penalty(model, "last", "temporal_activation_regularization")
+    assert str(caught.value).endswith(
+        "Received: an output of shape (None, 2) (layer 'last'). Layers of "
+        "model 'recurrent' that suit: 'steps'."
     )
 
 

@@ -201,11 +201,11 @@ def test_loss_is_task_loss_plus_terms_plus_other_regularizers(tmp_path, phase):
     penalty = sum(v for k, v in means.items() if k != "loss")
     found = event_logs.scalars(event_logs.read(tmp_path)[f"actpen/{phase}"])
     assert_close(
-        {tag: v for tag, v in found.items() if tag.startswith("Overview/")},
+        {tag: v for tag, v in found.items() if tag.startswith("actpen/")},
         {
-            "Overview/penalty_total": [penalty] * 2,
-            "Overview/penalty_share": [penalty / means["loss"]] * 2,
-            "Overview/task_loss": [means["loss"] - penalty] * 2,
+            "actpen/penalty_total": [penalty] * 2,
+            "actpen/penalty_share": [penalty / means["loss"]] * 2,
+            "actpen/task_loss": [means["loss"] - penalty] * 2,
         },
     )
 
@@ -247,9 +247,9 @@ def expected_tags(place="activation", path="dense_4", terms=("l1", "l2")):
 
 
 OVERVIEW = {
-    "Overview/penalty_total",
-    "Overview/penalty_share",
-    "Overview/task_loss",
+    "actpen/penalty_total",
+    "actpen/penalty_share",
+    "actpen/task_loss",
 }
 METRICS = {"metric/loss", "metric/mae"}
 BATCH_TAGS = {
@@ -259,8 +259,8 @@ BATCH_TAGS = {
 }
 LAYER_TAGS = expected_tags() | expected_tags(path="head", terms=["l2"])
 HISTOGRAMS = {"activation.values/dense_4", "activation.values/head"}
-IMAGES = {"Overview/penalty_by_layer", "Overview/dead_fraction_by_layer"}
-ONCE = {"Overview/attached", "custom_scalars__config__"}
+IMAGES = {"actpen/penalty_by_layer", "actpen/dead_fraction_by_layer"}
+ONCE = {"actpen/attached", "custom_scalars__config__"}
 SESSION = {
     "_hparams_/session_start_info",
     "_hparams_/session_end_info",
@@ -326,9 +326,9 @@ def assert_values_are_those_of_history(log, history):
             share = key.replace("penalty/", "penalty.share/")
             expected[share] = np.asarray(history[prefix + key]) / loss
         total = np.sum([history[prefix + key] for key in terms], axis=0)
-        expected["Overview/penalty_total"] = total
-        expected["Overview/penalty_share"] = total / loss
-        expected["Overview/task_loss"] = loss - total
+        expected["actpen/penalty_total"] = total
+        expected["actpen/penalty_share"] = total / loss
+        expected["actpen/task_loss"] = loss - total
         expected["metric/loss"] = loss
         expected["metric/mae"] = history[f"{prefix}mae"]
         if not prefix:
@@ -358,7 +358,7 @@ def test_layout_and_text_page_name_every_layer_in_model_order(tmp_path):
     paths = ["encoder/dense_4", "encoder/code", "decoder/head"]
     assert [c.title for c in layout.category] == ["overview", *paths]
     assert list(penalized_layers(model)) == paths
-    (page,) = train["Overview/attached"].values
+    (page,) = train["actpen/attached"].values
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in page.item().decode().splitlines()
@@ -383,7 +383,7 @@ def test_watching_logs_statistics_and_no_term(tmp_path):
     history = fit(model, PenaltyMonitor(tmp_path), epochs=2)
     assert set(history) == {"loss", "val_loss"}
     log = event_logs.read(tmp_path)
-    overview = {"Overview/dead_fraction_by_layer", "metric/loss"}
+    overview = {"actpen/dead_fraction_by_layer", "metric/loss"}
     tags = expected_tags(terms=()) | {"activation.values/dense_4"}
     assert {run: set(tags) for run, tags in log.items()} == {
         "actpen/train": tags | overview | ONCE,

@@ -1099,7 +1099,10 @@ def mixed_bfloat16():
     return in_precision("mixed_bfloat16")
 
 
-@topology("float64")
+FLOAT64 = "JAX computes in float32 unless jax_enable_x64 is set"
+
+
+@topology("float64", keras_cannot={"jax": FLOAT64})
 def float64():
     return in_precision("float64")
 

@@ -24,7 +24,7 @@ pytestmark = [
 EPOCHS = 3
 RUNS = ("actpen", "actpen/train", "actpen/validation")
 OVERVIEW = tuple(
-    f"Overview/{name}"
+    f"actpen/{name}"
     for name in ("penalty_total", "penalty_share", "task_loss")
 )
 # Scalars with a curve for training and for validation, and for training only.
@@ -64,13 +64,13 @@ CHARTS = {
     "output: mean and standard deviation": 1,
     "output: zeros and dead units": 2,
 }
-IMAGES = ("Overview/penalty_by_layer", "Overview/dead_fraction_by_layer")
-TEXTS = ("Overview/attached",)
+IMAGES = ("actpen/penalty_by_layer", "actpen/dead_fraction_by_layer")
+TEXTS = ("actpen/attached",)
 HPARAMS = (
     "dense_4/l2",
     "validation.metric/accuracy",
     "validation.metric/loss",
-    "train.Overview/penalty_total",
+    "train.actpen/penalty_total",
     "train.activation.zero_fraction/dense_4",
 )
 
@@ -178,7 +178,7 @@ def test_hparams_has_a_column_a_coefficient_and_metric(pages, training):
         "dense_4/l2": 0.01,
         "validation.metric/accuracy": history["val_accuracy"][-1],
         "validation.metric/loss": history["val_loss"][-1],
-        "train.Overview/penalty_total": history["penalty/dense_4/l2"][-1],
+        "train.actpen/penalty_total": history["penalty/dense_4/l2"][-1],
     }
     assert found == pytest.approx(expected, rel=1e-3)
 
