@@ -183,10 +183,10 @@ def strategy_scope(model):
     return contextlib.nullcontext()
 
 
-def is_chief() -> bool:
+def is_chief(model) -> bool:
     """Whether this process is the one of a distributed training that logs."""
     if keras.backend.backend() == "tensorflow":
-        resolver = tf.distribute.get_strategy().cluster_resolver
+        resolver = model.distribute_strategy.cluster_resolver
         return resolver is None or (
             resolver.task_type in (None, "chief")
             or (resolver.task_type == "worker" and resolver.task_id == 0)

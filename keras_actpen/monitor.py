@@ -210,7 +210,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._session = Session.of(self.model, layers)
 
     def _open_runs(self, epoch: int) -> None:
-        if self.log_dir is None or not backend.is_chief():
+        if self.log_dir is None or not backend.is_chief(self.model):
             return
         # Not at the top: importing the package must not import tensorboard.
         from keras_actpen.runs import Runs

@@ -47,10 +47,7 @@ def replace_layers(
         replacements: By the id of a layer, what makes its replacement from
             the (unwrapped, rebuilt) layer.
     """
-    # A model made in the user's RematScope would be rematerialised as a whole,
-    # penalties included, which JAX refuses.
-    remat = keras.RematScope(mode=None)
-    with backend.strategy_scope(model), remat, _plain_errors():
+    with backend.strategy_scope(model), _plain_errors():
         visit = _visitor(replacements)
         if not is_graph_model(model):
             _replace_in_place(model, visit)

@@ -134,8 +134,9 @@ def by_workers(model, x, y, log_dir):
     def replica_step(x, y):
         with tf.GradientTape() as tape:
             task = keras.losses.MeanSquaredError()(y, model(x, training=True))
-            loss = task + sum(model.losses)
-            loss = loss / strategy.num_replicas_in_sync
+            # Keras's losses are divided by the replicas already.
+            added = sum(model.losses) / strategy.num_replicas_in_sync
+            loss = task + added
         weights = model.trainable_variables
         slopes = tape.gradient(loss, [w.value for w in weights])
         model.optimizer.apply(slopes, weights)
@@ -159,7 +160,7 @@ def by_workers(model, x, y, log_dir):
         "fit": fitted,
         "losses": losses,
         "weights": flat_weights(model),
-        "chief": backend.is_chief(),
+        "chief": backend.is_chief(model),
     }
 
 

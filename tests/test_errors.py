@@ -310,7 +310,8 @@ def test_mapping_beside_a_penalty():
 def test_output_that_is_not_float():
     inputs = keras.Input((FEATURES,))
     x = layers.Discretization(bin_boundaries=[0.0, 1.0], name="bins")(inputs)
-    model = keras.Model(inputs, layers.Embedding(3, 2)(x))
+    x = layers.Embedding(3, 2, name="embed")(x)
+    model = keras.Model(inputs, x, name="with_bins")
     assert_refused(
         ValueError,
         "Invalid value received for argument `layers`. Expected a layer with "

@@ -279,8 +279,12 @@ def test_no_change_costs_nothing(monkeypatch):
     coefficients = penalized_layers(model)["ones"].coefficients
     changes = []
 
+    plain = coefficients.variable.assign
+
     def assign(value):
-        changes.append(list(value))
+        if isinstance(value, list):  # not Keras's, of an array
+            changes.append(value)
+        return plain(value)
 
     monkeypatch.setattr(coefficients.variable, "assign", assign)
     fit(model, PenaltyScheduler(lambda t: 1.0 + (t >= 3)), epochs=3)
