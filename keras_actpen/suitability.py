@@ -41,7 +41,8 @@ def check_suits(
 def _tensors(place: Place, site: Site) -> list[Any]:
     """Symbolic tensors at a place, none if the layer has no symbolic call."""
     output = _symbolic_output(site.layer)
-    if output is None:
+    if output is None or place.output not in (0, "all"):
+        # `Layer.output` is flat: which output is meant shows in a call only.
         return []
     # An activation keeps the shape: the output stands for what it receives.
     preactivation = keras.tree.flatten(output)[0]

@@ -30,7 +30,5 @@ with tempfile.TemporaryDirectory() as log_dir:
     monitor = keras_actpen.PenaltyMonitor(log_dir)
     history = model.fit(x, y, callbacks=[monitor], verbose=0).history
     assert list(pathlib.Path(log_dir).rglob("*tfevents*"))
-np.testing.assert_allclose(
-    history["penalty/hidden/l2"], [expected], rtol=1e-5
-)
+np.testing.assert_allclose(history["penalty/hidden/l2"], [expected], rtol=1e-5)
 print("smoke test passed: keras_actpen", keras_actpen.__version__)

@@ -43,9 +43,7 @@ def test_python_blocks_run_in_order(digits, tmp_path):
         exec(compile(block, str(README), "exec"), namespace)
     assert (tmp_path / "logs" / "actpen" / "train").is_dir()
     assert (tmp_path / "logs" / "actpen" / "validation").is_dir()
-    terms = namespace["penalty_terms"](
-        namespace["model"], digits["x"][:32]
-    )
+    terms = namespace["penalty_terms"](namespace["model"], digits["x"][:32])
     assert set(terms) == {"dense_4/l1", "dense_4/l2"}
     assert all(np.isfinite(list(terms.values())))
 

@@ -1,6 +1,7 @@
 """One contract for every kind of model, see `topologies.py`."""
 
 import os
+import re
 
 import h5py
 import keras
@@ -15,7 +16,7 @@ from by_hand import (
     state_kept,
 )
 from models import QUICK, assert_same_arrays, outputs_of
-from topologies import TOPOLOGIES
+from topologies import REFUSALS, TOPOLOGIES
 
 from keras_actpen import (
     PenaltyMonitor,
@@ -52,12 +53,17 @@ def quick_compilation():
     ]
 )
 def topology(request):
-    reason = request.param.keras_cannot.get(keras.backend.backend())
-    if reason is not None:
-        pytest.skip(reason)
-    if request.param.name.startswith("hub_"):
-        pytest.importorskip("keras_hub")
+    cannot = request.param.keras_cannot.get(keras.backend.backend())
+    if cannot is not None:
+        pytest.skip(f"Keras itself cannot: {cannot[0]}")
+    need(request.param)
     return request.param
+
+
+def need(row):
+    """Skip what takes a package that is not installed."""
+    if row.name.startswith("hub_"):
+        pytest.importorskip("keras_hub")
 
 
 def attached_to(case):
@@ -289,3 +295,31 @@ def test_detach(topology):
         assert_same_arrays(outputs_of(plain, x), expected)
         plain(x, training=True)
         assert sum(map(number, plain.losses)) == number(case.regularizer())
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.name)
+def test_refused(row):
+    need(row)
+    model = row.build()
+    with pytest.raises(ValueError, match=f"^{re.escape(row.message)}$"):
+        attach_penalty(model, row.layers, l2=0.1)
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [one for one in TOPOLOGIES if keras.backend.backend() in one.keras_cannot],
+    ids=lambda one: one.name,
+)
+def test_keras_itself_cannot(topology):
+    """Once Keras can train the plain model, the contract must hold for it."""
+
+    def train_plain():
+        case = topology.build()
+        compiled(case, case.model, jit_compile=False)
+        case.model.fit(case.x, case.y, batch_size=case.batch, verbose=0)
+
+    _, message = topology.keras_cannot[keras.backend.backend()]
+    with pytest.raises(
+        (ValueError, TypeError, RuntimeError, UserWarning), match=message
+    ):
+        train_plain()

@@ -136,6 +136,8 @@ def attached(case):
 @pytest.mark.parametrize("kind", SHARED)
 def test_shared_layers(kind, jit, method):
     """Every call counts; Keras on JAX counts only the last one."""
+    if (kind, jit, keras.backend.backend()) == ("own_code", True, "tensorflow"):
+        pytest.skip("the model has a Dropout, which XLA draws for differently")
     case = SHARED[kind]()
     x, y = first_batch(case)
     model = attached(case)
@@ -340,6 +342,8 @@ def test_attach_in_mid_training(way, tmp_path):
 
 @pytest.mark.parametrize("mode", ["full", "activations"])
 def test_model_built_in_a_remat_scope(mode):
+    if (mode, keras.backend.backend()) == ("full", "tensorflow"):
+        pytest.skip("Keras 3.15 fails on the plain model: keyword arguments")
     with keras.RematScope(mode=mode):
         model = dense()
     plain = dense()

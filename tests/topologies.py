@@ -86,7 +86,8 @@ class Topology:
         saved: What becomes of the penalties in a `.keras` file: `"kept"`,
             `"lost"` with a warning, or the error of Keras itself when the
             plain model is loaded.
-        keras_cannot: By backend why Keras itself cannot run the plain model.
+        keras_cannot: By backend why Keras itself cannot train the plain
+            model, and the error or warning that says so.
         tolerance: Relative, of losses and gradients.
         slow: Whether it takes many seconds.
     """
@@ -95,7 +96,9 @@ class Topology:
     label: str
     build: Callable[[], Case]
     saved: str = "kept"
-    keras_cannot: dict[str, str] = dataclasses.field(default_factory=dict)
+    keras_cannot: dict[str, tuple[str, str]] = dataclasses.field(
+        default_factory=dict
+    )
     tolerance: float = 2e-5
     slow: bool = False
 
@@ -479,7 +482,12 @@ def bidirectional():
 
 @topology(
     "stateful LSTM",
-    keras_cannot={"torch": "Keras overwrites the state before the gradient"},
+    keras_cannot={
+        "torch": (
+            "the state is overwritten before the gradient is taken",
+            "modified by an inplace operation",
+        )
+    },
 )
 def stateful():
     inputs = keras.Input(batch_shape=(2, STEPS, 3))
@@ -616,7 +624,10 @@ def adapted_normalization():
     )
 
 
-STRINGS = "Keras runs string layers in a model on TensorFlow only"
+STRINGS = (
+    "string layers run in a model on TensorFlow only",
+    "Invalid dtype|data type 'string' not understood",
+)
 
 
 @topology(
@@ -864,14 +875,15 @@ def graph_in_subclassed():
 # keras.applications, by glob
 
 
-def application(make, size, pattern, **arguments):
-    model = make(
-        weights=None, input_shape=(size, size, 3), classes=2, **arguments
-    )
+def application(make, size, names):
+    model = make(weights=None, input_shape=(size, size, 3), classes=2)
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.rate = 0.0  # on torch it has no seed
     found = {
         layer.name: [layer.output]
         for layer in model.layers
-        if layer.name in pattern
+        if layer.name in names
     }
     return Case(
         model,
@@ -1099,7 +1111,10 @@ def mixed_bfloat16():
     return in_precision("mixed_bfloat16")
 
 
-FLOAT64 = "JAX computes in float32 unless jax_enable_x64 is set"
+FLOAT64 = (
+    "JAX computes in float32 unless jax_enable_x64 is set",
+    "float64 is not available",
+)
 
 
 @topology("float64", keras_cannot={"jax": FLOAT64})
@@ -1178,3 +1193,119 @@ def quantized_after():
     return dense_target(
         after=lambda model: model.get_layer("target").quantize("int8")
     )
+
+
+# What is refused: a model, a layer in it, and the layer the error names.
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A row of the support table for what cannot be penalised.
+
+    Attributes:
+        name: Id of the row.
+        label: Text of the row.
+        build: Makes the model.
+        layers: What is passed to `attach_penalty`.
+        message: The whole error.
+    """
+
+    name: str
+    label: str
+    build: Callable[[], keras.Model]
+    layers: str
+    message: str
+
+
+REFUSALS: list[Refusal] = []
+
+
+def refusal(label, layers, message):
+    """Register a function that builds a model."""
+
+    def register(build):
+        REFUSALS.append(Refusal(build.__name__, label, build, layers, message))
+        return build
+
+    return register
+
+
+def inside(layers, outer):
+    return (
+        "Invalid value received for argument `layers`. Expected a layer that "
+        f"the model itself calls. Received: layers={layers!r}, which is "
+        "inside another layer, where no penalty can be attached. Write the "
+        f"outer layer instead: {outer!r}."
+    )
+
+
+@refusal(
+    "layer of a subclassed model inside a Functional one",
+    "first",
+    inside("first", "own_code"),
+)
+def subclassed_in_functional():
+    inputs = keras.Input((FEATURES,))
+    return keras.Model(inputs, OwnCode(name="own_code")(inputs))
+
+
+@refusal("layer inside TimeDistributed", "within", inside("within", "outer"))
+def in_time_distributed():
+    inputs = keras.Input((STEPS, 3))
+    layer = layers.TimeDistributed(layers.Dense(3, name="within"), name="outer")
+    return keras.Model(inputs, layer(inputs))
+
+
+@refusal(
+    "layer inside Bidirectional",
+    "forward_lstm",
+    inside("forward_lstm", "outer"),
+)
+def in_bidirectional():
+    inputs = keras.Input((STEPS, 3))
+    layer = layers.Bidirectional(layers.LSTM(3, name="lstm"), name="outer")
+    return keras.Model(inputs, layer(inputs))
+
+
+@refusal("cell of an RNN", "cell", inside("cell", "outer"))
+def cell_of_an_rnn():
+    inputs = keras.Input((STEPS, 3))
+    layer = layers.RNN(layers.LSTMCell(3, name="cell"), name="outer")
+    return keras.Model(inputs, layer(inputs))
+
+
+@refusal(
+    "layer inside a composite layer of one's own",
+    "up",
+    inside("up", "target"),
+)
+def in_composite_layer():
+    inputs = keras.Input((FEATURES,))
+    block = Block(FEATURES, name="target")
+    block.up.name = "up"
+    return keras.Model(inputs, block(inputs))
+
+
+@refusal(
+    "layer inside KerasHub's TransformerEncoder",
+    "transformer_layer_0/feedforward_intermediate_dense",
+    inside(
+        "transformer_layer_0/feedforward_intermediate_dense",
+        "transformer_layer_0",
+    ),
+)
+def hub_in_transformer():
+    return bert_backbone()
+
+
+@refusal(
+    "layer with an integer output",
+    "bins",
+    "Invalid value received for argument `layers`. Expected a layer with a "
+    "float output; target the layer behind it. Received: layer 'bins' (of "
+    "type Discretization), whose output has dtype int32",
+)
+def integer_output():
+    inputs = keras.Input((FEATURES,))
+    layer = layers.Discretization([0.0, 1.0], name="bins", dtype="int32")
+    return keras.Model(inputs, layers.Embedding(3, 2)(layer(inputs)))

@@ -24,8 +24,7 @@ pytestmark = [
 EPOCHS = 3
 RUNS = ("actpen", "actpen/train", "actpen/validation")
 OVERVIEW = tuple(
-    f"actpen/{name}"
-    for name in ("penalty_total", "penalty_share", "task_loss")
+    f"actpen/{name}" for name in ("penalty_total", "penalty_share", "task_loss")
 )
 # Scalars with a curve for training and for validation, and for training only.
 BOTH = (
