@@ -119,11 +119,17 @@ def test_batch_methods_and_predict():
     np.testing.assert_array_equal(model.predict_on_batch(x), expected)
 
 
+def own_code():
+    case = topologies.subclassed()
+    case.model.blocks[1].rate = 0.0  # XLA draws other numbers
+    return case
+
+
 SHARED = {
     "twice": topologies.layer_called_twice,
     "three_times": topologies.layer_called_three_times,
     "nested": topologies.nested_called_twice,
-    "own_code": topologies.subclassed,
+    "own_code": own_code,
 }
 
 
@@ -136,8 +142,6 @@ def attached(case):
 @pytest.mark.parametrize("kind", SHARED)
 def test_shared_layers(kind, jit, method):
     """Every call counts; Keras on JAX counts only the last one."""
-    if (kind, jit, keras.backend.backend()) == ("own_code", True, "tensorflow"):
-        pytest.skip("the model has a Dropout, which XLA draws for differently")
     case = SHARED[kind]()
     x, y = first_batch(case)
     model = attached(case)
@@ -342,13 +346,16 @@ def test_attach_in_mid_training(way, tmp_path):
 
 @pytest.mark.parametrize("mode", ["full", "activations"])
 def test_model_built_in_a_remat_scope(mode):
-    if (mode, keras.backend.backend()) == ("full", "tensorflow"):
-        pytest.skip("Keras 3.15 fails on the plain model: keyword arguments")
     with keras.RematScope(mode=mode):
         model = dense()
     plain = dense()
     plain.set_weights(model.get_weights())
     x, y = data(8)
+    if BACKEND == "tensorflow" and mode == "full":
+        # Keras 3.15 cannot compile any such model on TensorFlow.
+        with pytest.raises(ValueError, match="custom_gradient decorator"):
+            trained(compiled(model), x, y)
+        return
     model = compiled(attach_penalty(model, "target", l2=COEFFICIENT))
     plain = compiled(attach_penalty(plain, "target", l2=COEFFICIENT))
     found, expected = trained(model, x, y), trained(plain, x, y)

@@ -42,6 +42,21 @@ def safe_divisor(divisor):
     return ops.where(divisor == 0, ops.ones_like(divisor), divisor)
 
 
+def check_mask(values, mask) -> None:
+    """Refuse a mask with more axes than `values` has.
+
+    Raises:
+        ValueError: If it has.
+    """
+    if mask is not None and len(mask.shape) > len(values.shape):
+        raise ValueError(
+            "Invalid value received for argument `mask`. Expected a mask of "
+            f"positions, of rank {len(values.shape)} at most: this penalty "
+            "has one value a position, which a mask of single units cannot "
+            f"count out. Received: a mask of shape {tuple(mask.shape)}"
+        )
+
+
 def counted(values, mask):
     """Number of elements of `values` that `mask` counts, as a float."""
     if mask is None:
@@ -49,13 +64,7 @@ def counted(values, mask):
         for size in ops.shape(values):  # as floats: int32 ends at 2^31
             number = number * ops.cast(size, values.dtype)
         return ops.cast(number, values.dtype)
-    if len(mask.shape) > len(values.shape):
-        raise ValueError(
-            "Invalid value received for argument `mask`. Expected a mask of "
-            f"positions, of rank {len(values.shape)} at most: this penalty "
-            "has one value a position, which a mask of single units cannot "
-            f"count out. Received: a mask of shape {tuple(mask.shape)}"
-        )
+    check_mask(values, mask)
     mask = expand_mask(mask, len(values.shape))
     return ops.sum(
         ops.cast(ops.broadcast_to(mask, ops.shape(values)), values.dtype)
@@ -73,6 +82,7 @@ def reduce(values, mask, reduction: str):
         reduction: `"batch"` divides the sum by the batch size, `"mean"` by
             the number of values that count, `"sum"` by nothing.
     """
+    check_mask(values, mask)
     total = ops.sum(apply_mask(values, mask))
     if reduction == "sum":
         # Keras divides added losses by the number of replicas.
