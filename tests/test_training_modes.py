@@ -137,9 +137,16 @@ def attached(case):
     return attach_penalty(case.model, case.select, l1=case.l1, l2=case.l2)
 
 
-@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
-@pytest.mark.parametrize("jit", JIT)
-@pytest.mark.parametrize("kind", SHARED)
+# Without jit JAX runs op by op, which takes long.
+WAYS = [
+    *((kind, JIT[0], "fit") for kind in SHARED),
+    ("twice", JIT[0], "train_on_batch"),
+    ("nested", JIT[0], "train_on_batch"),
+    ("twice", False, "fit"),
+]
+
+
+@pytest.mark.parametrize(("kind", "jit", "method"), dict.fromkeys(WAYS))
 def test_shared_layers(kind, jit, method):
     """Every call counts; Keras on JAX counts only the last one."""
     case = SHARED[kind]()
