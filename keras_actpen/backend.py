@@ -42,6 +42,66 @@ def replica_mean(value):
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
+def sum_of_squares(x):
+    """Sum of the squares of all elements, without a tensor that holds them.
+
+    Value and gradient of 2.8 million float32 elements took, of the time of
+    `ops.sum(ops.square(x))`, 0.4 on TensorFlow without XLA and 0.5 on torch;
+    XLA fuses that by itself. (torch.dot is faster still, but 1e-5 off.)
+    """
+    if keras.backend.backend() == "tensorflow":
+        return 2 * tf.nn.l2_loss(x)
+    if keras.backend.backend() == "torch":
+        return _SumOfSquares.apply(x)
+    return keras.ops.sum(keras.ops.square(x))
+
+
+def sum_of_absolutes(x):
+    """Sum of the absolute elements, with gradient sign(x), 0 at 0.
+
+    Value and gradient of 2.8 million float32 elements took, of the time of
+    `ops.sum(x * ops.stop_gradient(ops.sign(x)))`, 0.7 on TensorFlow and 0.6
+    on JAX; torch gains nothing.
+    """
+    if keras.backend.backend() == "torch":
+        return torch.sum(x * torch.sign(x).detach())
+    return _sum_of_absolutes(x)
+
+
+if keras.backend.backend() == "tensorflow":
+
+    @tf.custom_gradient
+    def _sum_of_absolutes(x):
+        def gradient(upstream):
+            return upstream * tf.sign(x)
+
+        return tf.reduce_sum(tf.abs(x)), gradient
+
+elif keras.backend.backend() == "jax":
+
+    @jax.custom_jvp
+    def _sum_of_absolutes(x):
+        return jnp.sum(jnp.abs(x))
+
+    @_sum_of_absolutes.defjvp
+    def _sum_of_absolutes_jvp(primals, tangents):
+        (x,), (tangent,) = primals, tangents
+        return _sum_of_absolutes(x), jnp.sum(jnp.sign(x) * tangent)
+
+elif keras.backend.backend() == "torch":
+
+    class _SumOfSquares(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.sum(torch.square(x))
+
+        @staticmethod
+        def backward(ctx, upstream):
+            (x,) = ctx.saved_tensors
+            return (2 * upstream) * x
+
+
 def is_in_reach(tensors) -> bool:
     """Whether more can be computed from `tensors` here.
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_actpen.penalties.reductions import apply_mask, reduce
+from keras_actpen.penalties.reductions import apply_mask, divide, reduce
 from keras_actpen.penalties.targets import check_rank
 
 REDUCTIONS = ("batch", "mean", "sum")
@@ -228,6 +228,28 @@ class Penalty:
             f"{k}={v!r}" for k, v in self.get_config().items()
         )
         return f"{type(self).__name__}({arguments})"
+
+
+class SumPenalty(Penalty):
+    """A sum over all elements that is 0 where they are 0.
+
+    Masked elements leave it by being set to 0, so that the sum may be taken
+    by a fast path that never holds the summands.
+    """
+
+    def total(self, activations):
+        """Sum of the penalty over all elements.
+
+        Args:
+            activations: Float32 or float64 tensor; masked positions hold 0.
+        """
+        raise NotImplementedError
+
+    def value(self, activations, mask=None):
+        """The penalty without its coefficient."""
+        activations = apply_mask(at_least_float32(activations), mask)
+        total = self.total(activations)
+        return divide(total, activations, mask, self.reduction)
 
 
 class PositionPenalty(Penalty):

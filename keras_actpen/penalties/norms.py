@@ -5,9 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_actpen import backend
 from keras_actpen.penalties.base import (
     Penalty,
     PositionPenalty,
+    SumPenalty,
     check_coefficient,
     check_number,
 )
@@ -15,7 +17,7 @@ from keras_actpen.penalties.reductions import absolute
 
 
 @keras.saving.register_keras_serializable(package="keras_actpen")
-class L1(Penalty):
+class L1(SumPenalty):
     """Sum of the absolute activations.
 
     `coefficient * sum |h| / batch`, over all axes: what Keras adds for
@@ -49,13 +51,13 @@ class L1(Penalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
-        """|h| of every element."""
-        return absolute(activations)
+    def total(self, activations):
+        """Sum of |h|."""
+        return backend.sum_of_absolutes(activations)
 
 
 @keras.saving.register_keras_serializable(package="keras_actpen")
-class L2(Penalty):
+class L2(SumPenalty):
     """Sum of the squared activations.
 
     `coefficient * sum h^2 / batch`, over all axes: what Keras adds for
@@ -85,13 +87,13 @@ class L2(Penalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
-        """h^2 of every element."""
-        return ops.square(activations)
+    def total(self, activations):
+        """Sum of h^2."""
+        return backend.sum_of_squares(activations)
 
 
 @keras.saving.register_keras_serializable(package="keras_actpen")
-class L1L2(Penalty):
+class L1L2(SumPenalty):
     """L1 and L2 in one term, the elastic net.
 
     `coefficient * (l1 * sum |h| + l2 * sum h^2) / batch`, over all axes: what
@@ -129,11 +131,11 @@ class L1L2(Penalty):
         self.l1 = check_coefficient("l1", l1)
         self.l2 = check_coefficient("l2", l2)
 
-    def unreduced(self, activations):
-        """`l1 |h| + l2 h^2` of every element."""
-        return self.l1 * absolute(activations) + self.l2 * ops.square(
+    def total(self, activations):
+        """Sum of `l1 |h| + l2 h^2`."""
+        return self.l1 * backend.sum_of_absolutes(
             activations
-        )
+        ) + self.l2 * backend.sum_of_squares(activations)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""

@@ -84,6 +84,18 @@ def reduce(values, mask, reduction: str):
     """
     check_mask(values, mask)
     total = ops.sum(apply_mask(values, mask))
+    return divide(total, values, mask, reduction)
+
+
+def divide(total, values, mask, reduction: str):
+    """Divide the sum of penalty values as `reduction` asks for.
+
+    Args:
+        total: Sum of those values that count, a scalar.
+        values: The values, or a tensor of their shape.
+        mask: As in `reduce`.
+        reduction: As in `reduce`.
+    """
     if reduction == "sum":
         # Keras divides added losses by the number of replicas.
         return total * backend.replica_count()

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_actpen import backend
 from keras_actpen.penalties.base import (
     FixedPenalty,
     Penalty,
@@ -14,6 +15,7 @@ from keras_actpen.penalties.base import (
 from keras_actpen.penalties.reductions import (
     absolute,
     apply_mask,
+    divide,
     expand_mask,
     reduce,
     time_steps,
@@ -51,9 +53,11 @@ class ActivationRegularization(FixedPenalty):
     def __init__(self, coefficient: float = 2.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def unreduced(self, activations):
-        """h^2 of every element."""
-        return ops.square(activations)
+    def value(self, activations, mask=None):
+        """The penalty without its coefficient."""
+        activations = apply_mask(at_least_float32(activations), mask)
+        total = backend.sum_of_squares(activations)
+        return divide(total, activations, mask, "mean")
 
 
 @keras.saving.register_keras_serializable(package="keras_actpen")
