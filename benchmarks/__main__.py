@@ -9,7 +9,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import plots, report
 
 BACKENDS = ("tensorflow", "tensorflow-xla", "jax", "torch")
 RESULTS = Path(__file__).parent / "results"
@@ -32,8 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
         file.write_text(json.dumps(results, indent=1) + "\n")
     text = report.markdown(results)
     (options.output / "results.md").write_text(text)
-    report.plots(results, options.output)
-    print(report.target_table(report.loaded(results)))
+    comparisons = report.loaded(results)
+    plots.plots(comparisons, options.output)
+    print(report.target_table(comparisons))
 
 
 def _parser() -> argparse.ArgumentParser:

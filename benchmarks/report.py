@@ -1,5 +1,6 @@
-"""What a run writes: results.json, results.md and the plots."""
+"""What a run writes: results.json and results.md."""
 
+import math
 import os
 import platform
 import re
@@ -8,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import AGAIN, Comparison, Ratio
-from benchmarks.targets import verdicts
+from benchmarks.harness import Comparison, Ratio
+from benchmarks.verdicts import LARGEST_NOISE, verdicts
 
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorboard")
 
@@ -42,6 +43,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def ratio_text(ratio: Ratio) -> str:
     """A ratio with the bootstrap interval of its median."""
+    if math.isinf(ratio.median):
+        return f"> {ratio.low:.3g}, no overhead seen"
     return f"{ratio.median:.3g} ({ratio.low:.3g}..{ratio.high:.3g})"
 
 
@@ -104,7 +107,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "one run, medians over rounds in which every arm ran once, in random "
         "order; in brackets the 95 % bootstrap interval. A/A noise is how "
         "far from 1 the interval of the baseline against itself reaches. "
-        "*Within noise*: over the limit by less than that.",
+        "*Within noise*: beyond the limit by less than that; *too noisy*: "
+        f"so too, but the noise is above {LARGEST_NOISE:g}.",
         *(_machine(e) for e in results["environments"].values()),
         "## Targets",
         target_table(comparisons),
@@ -119,70 +123,6 @@ def markdown(results: Mapping[str, Any]) -> str:
             comparison_table(comparison),
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def plot(comparisons: Sequence[Comparison], file: Path) -> None:
-    """Draw the ratios of one measurement on all backends, with the noise.
-
-    Args:
-        comparisons: The measurement, one a backend.
-        file: PNG file to write.
-    """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        1,
-        len(comparisons),
-        figsize=(1 + 4 * len(comparisons), 4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    names = dict.fromkeys(
-        arm
-        for comparison in comparisons
-        for arm in comparison.costs
-        if not arm.endswith(AGAIN) and arm != comparison.baseline
-    )
-    rows = {arm: -index for index, arm in enumerate(names)}
-    for ax, comparison in zip(axes[0], comparisons, strict=True):
-        again = comparison.ratio(comparison.baseline + AGAIN)
-        ax.axvspan(
-            again.low, again.high, color="0.85", label="A/A, 95 % interval"
-        )
-        ax.axvline(1.0, color="0.4", linewidth=1)
-        for arm in comparison.costs:
-            if arm not in rows:
-                continue
-            ratio = comparison.ratio(arm)
-            quartiles = ratio.lower_quartile, ratio.upper_quartile
-            y = rows[arm]
-            ax.plot(quartiles, (y, y), color="C0", linewidth=1)
-            ax.plot((ratio.low, ratio.high), (y, y), color="C0", linewidth=4)
-            ax.plot(ratio.median, y, "o", color="C0")
-        ax.set_title(comparison.backend)
-        ax.set_xlabel(f"ratio to {comparison.baseline}")
-        if ax.get_xlim()[1] > 3:
-            ax.set_xscale("log")
-    axes[0][0].set_yticks(list(rows.values()), list(rows))
-    axes[0][0].legend(loc="upper left", fontsize="small")
-    figure.suptitle(comparisons[0].name)
-    figure.savefig(file, dpi=100)
-    pyplot.close(figure)
-
-
-def plots(results: Mapping[str, Any], directory: Path) -> None:
-    """A plot for each measurement that has more than two arms."""
-    groups: dict[str, list[Comparison]] = {}
-    for device, comparison in loaded(results):
-        if len(comparison.costs) > 3:
-            name = f"{comparison.name}-{device}".replace("/", "-")
-            groups.setdefault(name, []).append(comparison)
-    for name, comparisons in groups.items():
-        plot(comparisons, directory / f"{name}.png")
 
 
 def loaded(results: Mapping[str, Any]) -> list[tuple[str, Comparison]]:

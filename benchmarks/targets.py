@@ -1,8 +1,7 @@
-"""The targets, and whether the ratios of a run meet them."""
+"""The targets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 
 from benchmarks import names
 from benchmarks.harness import Comparison, Ratio, overhead_ratio
@@ -32,30 +31,6 @@ class Target:
     least: bool = False
     backend: str = "*"
     device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A target and what was measured for it."""
-
-    target: Target
-    comparison: Comparison
-    ratio: Ratio
-
-    @property
-    def noise(self) -> float:
-        """A/A noise of the measurement."""
-        return self.comparison.noise()
-
-    @property
-    def text(self) -> str:
-        """`met`, `not met`, or `within noise` if the A/A noise hides it."""
-        limit, noise, value = self.target.limit, self.noise, self.ratio.median
-        if self.target.least:
-            return "met" if value >= limit else "not met"
-        if value <= limit:
-            return "met"
-        return "within noise" if value <= limit * (1 + noise) else "not met"
 
 
 def _ratio(arm: str, to: str | None = None) -> Callable[[Comparison], Ratio]:
@@ -228,24 +203,3 @@ TARGETS: tuple[Target, ...] = (
         device="gpu",
     ),
 )
-
-
-def verdicts(
-    comparisons: Sequence[tuple[str, Comparison]],
-) -> Iterator[tuple[Target, list[Verdict]]]:
-    """Every target with the verdict of each measurement that it is about.
-
-    Args:
-        comparisons: The measurements, each with its device.
-    """
-    for target in TARGETS:
-        yield (
-            target,
-            [
-                Verdict(target, comparison, target.value(comparison))
-                for device, comparison in comparisons
-                if device == target.device
-                and fnmatch(comparison.backend, target.backend)
-                and fnmatch(comparison.name, target.pattern)
-            ],
-        )

@@ -10,8 +10,9 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.bench import EFFORTS, Bench
 from benchmarks.report import environment
-from benchmarks.suite import EFFORTS, Bench, measurements
+from benchmarks.suite import measurements
 
 
 def main(arguments: list[str]) -> None:

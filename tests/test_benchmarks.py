@@ -169,12 +169,37 @@ def test_target_table(ours, verdict):
 def test_a_ratio_that_noise_may_explain():
     costs = {
         "bare": [1.0] * 9,
-        "bare" + AGAIN: [1.05] * 9,
+        "bare" + AGAIN: [1.04] * 9,
         "attach_penalty": [1.02] * 9,
     }
     found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
     table = report.target_table([("cpu", found)])
-    assert "| 1.02 (1.02..1.02) | 0.050 | within noise |" in table
+    assert "| 1.02 (1.02..1.02) | 0.040 | within noise |" in table
+
+
+def test_too_much_noise_allows_no_verdict():
+    costs = {
+        "bare": [1.0] * 9,
+        "bare" + AGAIN: [1.2] * 9,
+        "attach_penalty": [1.02] * 9,
+    }
+    found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
+    table = report.target_table([("cpu", found)])
+    assert "| 1.02 (1.02..1.02) | 0.200 | too noisy |" in table
+
+
+def test_an_overhead_that_is_not_seen_has_a_least_ratio():
+    costs = {
+        "attach_penalty": [1.0] * 9,
+        "attach_penalty" + AGAIN: [1.0] * 9,
+        "PenaltyMonitor": [1.0, 0.9, 1.1, 1.0, 0.9, 1.0, 0.9, 1.1, 1.0],
+        "tf.summary.histogram in call": [2.0] * 9,
+    }
+    found = Comparison(
+        "peers/mlp", "tensorflow", "attach_penalty", "seconds", costs, {}
+    )
+    table = report.target_table([("cpu", found)])
+    assert "no overhead seen | 0.000 | met |" in table
 
 
 def test_targets_without_a_measurement_are_shown():

@@ -1,0 +1,66 @@
+"""Whether the ratios of a run meet the targets."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from benchmarks.harness import Comparison, Ratio
+from benchmarks.targets import TARGETS, Target
+
+# Beyond it a measurement says too little for a verdict.
+LARGEST_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and what was measured for it."""
+
+    target: Target
+    comparison: Comparison
+    ratio: Ratio
+
+    @property
+    def noise(self) -> float:
+        """A/A noise of the measurement."""
+        return self.comparison.noise()
+
+    @property
+    def text(self) -> str:
+        """`met`, `not met`, or, if the A/A noise may hide it, a word for that.
+
+        The noise counts as an excuse only while it is small.
+        """
+        limit, ratio = self.target.limit, self.ratio
+        quiet = self.noise <= LARGEST_NOISE
+        if self.target.least:
+            clear, likely = ratio.low >= limit, ratio.median >= limit
+            close = ratio.high >= limit
+        else:
+            clear, likely = ratio.high <= limit, ratio.median <= limit
+            close = ratio.median <= limit * (1 + self.noise)
+        if clear or (likely and quiet):
+            return "met"
+        if not close:
+            return "not met"
+        return "within noise" if quiet else "too noisy"
+
+
+def verdicts(
+    comparisons: Sequence[tuple[str, Comparison]],
+) -> Iterator[tuple[Target, list[Verdict]]]:
+    """Every target with the verdict of each measurement that it is about.
+
+    Args:
+        comparisons: The measurements, each with its device.
+    """
+    for target in TARGETS:
+        yield (
+            target,
+            [
+                Verdict(target, comparison, target.value(comparison))
+                for device, comparison in comparisons
+                if device == target.device
+                and fnmatch(comparison.backend, target.backend)
+                and fnmatch(comparison.name, target.pattern)
+            ],
+        )
