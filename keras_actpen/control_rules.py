@@ -36,10 +36,18 @@ class GECO:
     0. Rezende and Viola 2018, "Taming VAEs" (Generalized ELBO with
     Constrained Optimization).
 
+    Example:
+    >>> from keras_actpen import GECO, TargetController
+    >>> hold = TargetController("dense_4/l1", 0.8, rule=GECO(rate=0.5))
+
     Args:
         rate: Number > 0. With 1 an error of 0.1 changes the coefficient by a
             tenth.
         decay: Number from 0 to below 1, the memory of the moving average.
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If it is not in range.
     """
 
     rate: float = 1.0
@@ -92,9 +100,17 @@ class PI:
     jump. Shao et al. 2020, "ControlVAE: Controllable Variational
     Autoencoder".
 
+    Example:
+    >>> from keras_actpen import PI, TargetController
+    >>> hold = TargetController("dense_4/l1", 0.8, rule=PI(gain=1.0))
+
     Args:
         gain: Number >= 0, of the proportional part.
         integral_gain: Number > 0, of the integral.
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If it is not in range.
     """
 
     gain: float = 0.5
@@ -145,6 +161,6 @@ def get_rule(rule: Any) -> GECO | PI:
         return RULES[rule]()
     raise ValueError(
         "Invalid value received for argument `rule`. Expected 'geco', 'pi', "
-        "or one of them with other gains, for example GECO(rate=0.5) from "
-        f"keras_actpen.controllers. Received: rule={rule!r}"
+        "or one of them with other gains, for example "
+        f"keras_actpen.GECO(rate=0.5). Received: rule={rule!r}"
     )

@@ -18,8 +18,6 @@ from keras_actpen.term_sites import (
     move_coefficients,
 )
 
-__all__ = ["GECO", "PI", "TargetController"]
-
 
 class TargetController(keras.callbacks.Callback):
     """Holds a measured quantity at a target by moving a term's coefficient.
@@ -58,8 +56,8 @@ class TargetController(keras.callbacks.Callback):
             `"value"`, the term without its coefficient, the mean over all
             steps since the last move in the same epoch.
         rule: `"geco"`, which multiplies; `"pi"`, which adds and suits a
-            coefficient of about the right size; or a `GECO` or `PI` from
-            `keras_actpen.controllers`.
+            coefficient of about the right size; or one of them with other
+            gains, for example `keras_actpen.GECO(rate=0.5)`.
         update_freq: Steps from one move to the next, or `"epoch"` to move
             after the first step of every epoch.
         bounds: The smallest and the largest coefficient. By default a

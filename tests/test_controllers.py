@@ -1,6 +1,7 @@
 """TargetController: rules against their formulas, targets on real data."""
 
 import copy
+import doctest
 import math
 import re
 
@@ -11,9 +12,16 @@ from keras import layers
 from models import QUICK, data, sequential
 from sklearn.datasets import load_digits
 
-from keras_actpen import PenaltyMonitor, attach_penalty, penalized_layers
+from keras_actpen import (
+    GECO,
+    PI,
+    PenaltyMonitor,
+    TargetController,
+    attach_penalty,
+    control_rules,
+    penalized_layers,
+)
 from keras_actpen.control_rules import Limits
-from keras_actpen.controllers import GECO, PI, TargetController
 
 LIMITS = Limits(low=0.01, high=100.0, unit=1.0)
 
@@ -130,7 +138,11 @@ def test_measures_and_moves(measure, update_freq, beside, tmp_path):
     controller = TargetController(
         "l1", 0.6, measure, update_freq=update_freq, rule=rule
     )
-    monitor = [PenaltyMonitor(tmp_path, statistics_freq=0)] if beside else []
+    monitor = (
+        [PenaltyMonitor(tmp_path, statistics_freq=0, alerts=())]
+        if beside
+        else []
+    )
     history = fit(model, *monitor, controller, epochs=2)
     h = hidden_of(model, X)
     batches = [h[0:4], h[4:8], h[8:10]]
@@ -173,7 +185,7 @@ def test_measures_and_moves(measure, update_freq, beside, tmp_path):
 def test_value_is_the_mean_since_the_last_move(beside):
     model = frozen(l1=0.5)
     controller = TargetController("l1", 0.1, "value", update_freq=2)
-    monitor = [PenaltyMonitor(None)] if beside else []
+    monitor = [PenaltyMonitor(None, alerts=())] if beside else []
     history = fit(model, controller, *monitor, epochs=2)
     h = hidden_of(model, X)
     # Moves after the steps 1, 3 and 5; the last sees those at 4 and 5.
@@ -386,8 +398,7 @@ def test_digits_reach_80_percent_zeros(rule):
             ValueError,
             "Invalid value received for argument `rule`. Expected 'geco', "
             "'pi', or one of them with other gains, for example "
-            "GECO(rate=0.5) from keras_actpen.controllers. Received: "
-            "rule='pid'",
+            "keras_actpen.GECO(rate=0.5). Received: rule='pid'",
         ),
         (
             {"update_freq": "batch"},
@@ -468,3 +479,7 @@ def test_terms_that_do_not_suit():
     }.items():
         with pytest.raises(ValueError, match=re.escape(message)):
             fit(model, TargetController(term, 0.8))
+
+
+def test_docstring_examples():
+    assert doctest.testmod(control_rules) == (0, 4)

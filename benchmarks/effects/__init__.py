@@ -1,0 +1,1 @@
+"""Whether the penalties do what their papers say, on real digits."""
