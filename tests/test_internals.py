@@ -1,4 +1,4 @@
-"""One test for each function of internals.py: Keras still works that way."""
+"""One test for each function of internals: Keras still works that way."""
 
 import keras
 import numpy as np

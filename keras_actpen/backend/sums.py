@@ -1,12 +1,6 @@
-"""Fast paths and facts that differ between TensorFlow, JAX and torch.
-
-The only module that may import a backend, and only the one Keras has chosen.
-"""
-
-import contextlib
+"""Sums over all elements, by the fastest way that is exact enough."""
 
 import keras
-import numpy as np
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -15,31 +9,6 @@ elif keras.backend.backend() == "jax":
     import jax.numpy as jnp
 elif keras.backend.backend() == "torch":
     import torch
-
-
-def replica_count() -> int:
-    """Number of replicas that run the current step, 1 outside tf.distribute.
-
-    JAX compiles one program for the global batch and torch runs one process a
-    device, so only TensorFlow ever has more than one.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def replica_mean(value):
-    """Mean of `value` over the replicas of the current step.
-
-    Keras divides every added loss by the number of replicas, so a penalty is
-    right on the global batch when its divisor is the mean of the replicas'.
-    """
-    if replica_count() == 1:
-        return value
-    context = tf.distribute.get_replica_context()
-    if context is None:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
 def sum_of_squares(x):
@@ -100,47 +69,6 @@ elif keras.backend.backend() == "torch":
         def backward(ctx, upstream):
             (x,) = ctx.saved_tensors
             return (2 * upstream) * x
-
-
-def is_in_reach(tensors) -> bool:
-    """Whether more can be computed from `tensors` here.
-
-    False outside of the tf.function that they were made in.
-    """
-    if keras.backend.backend() != "tensorflow" or not tf.executing_eagerly():
-        return True
-    return not any(
-        tf.is_symbolic_tensor(tensor) for tensor in keras.tree.flatten(tensors)
-    )
-
-
-@contextlib.contextmanager
-def random_state_kept():
-    """Leave the random numbers that come after this block as they are.
-
-    Keras's dropout draws from torch's global generators; elsewhere it draws
-    from a `SeedGenerator`, whose state is a variable.
-    """
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    with torch.random.fork_rng():
-        yield
-
-
-def global_range(low, high):
-    """Minimum of `low` and maximum of `high` over the replicas of the step.
-
-    Replicas that agree on the range of a histogram can add up their counts.
-    An all-gather, because tf.distribute has no MIN or MAX reduction.
-    """
-    if replica_count() == 1:
-        return low, high
-    context = tf.distribute.get_replica_context()
-    if context is None:
-        return low, high
-    ranges = context.all_gather(tf.stack([[low, high]]), axis=0)
-    return tf.reduce_min(ranges[:, 0]), tf.reduce_max(ranges[:, 1])
 
 
 def bucket_counts(values, counted, low, high, buckets: int):
@@ -223,77 +151,13 @@ def mean_and_m2(x, n):
     return keras.ops.cast(mean, "float32"), keras.ops.cast(m2, "float32")
 
 
-def local_values(variable: keras.Variable) -> list[np.ndarray]:
-    """Host copies of `variable`, one for each replica of this process.
+def precise_sum(x, axis=None):
+    """Sum of a float32 tensor, as float32.
 
-    Reading an on-read variable adds up the replicas, which is wrong for a
-    mean or a minimum.
+    Added up in float64 where float32 drifts, see `mean_and_m2`.
     """
-    value = variable.value
-    strategy = getattr(value, "distribute_strategy", None)
-    if strategy is None:
-        return [keras.ops.convert_to_numpy(value)]
-    return [v.numpy() for v in strategy.experimental_local_results(value)]
-
-
-def strategy_scope(model):
-    """Scope in which variables of `model` have to be created."""
     if keras.backend.backend() == "tensorflow":
-        return model.distribute_strategy.scope()
-    return contextlib.nullcontext()
-
-
-def is_chief(model) -> bool:
-    """Whether this process is the one of a distributed training that logs."""
-    if keras.backend.backend() == "tensorflow":
-        resolver = model.distribute_strategy.cluster_resolver
-        return resolver is None or (
-            resolver.task_type in (None, "chief")
-            or (resolver.task_type == "worker" and resolver.task_id == 0)
+        return tf.cast(
+            tf.reduce_sum(tf.cast(x, "float64"), axis=axis), "float32"
         )
-    if keras.backend.backend() == "jax":
-        return jax.process_index() == 0
-    distributed = torch.distributed
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
-def compiled(function):
-    """`function` of tensors, compiled where the backend compiles.
-
-    Op by op a cosine schedule takes 110 ms on JAX, which compiles its
-    branches at every call, and 20 us compiled (JAX 0.10).
-    """
-    if keras.backend.backend() == "tensorflow":
-        return tf.function(function)
-    if keras.backend.backend() == "jax":
-        return jax.jit(function)
-    return function
-
-
-def value_and_gradients(function, tensors: list):
-    """Value of a scalar function and its gradients, outside of training.
-
-    Args:
-        function: Takes a list of tensors, returns a float scalar.
-        tensors: The tensors to differentiate with respect to.
-
-    Returns:
-        The value and a list of one gradient a tensor, 0 where the value does
-        not depend on it.
-    """
-    if keras.backend.backend() == "tensorflow":
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(tensors)
-            value = function(tensors)
-        zero = tf.UnconnectedGradients.ZERO
-        return value, tape.gradient(value, tensors, unconnected_gradients=zero)
-    if keras.backend.backend() == "jax":
-        return jax.value_and_grad(function)(tensors)
-    tensors = [tensor.detach().requires_grad_() for tensor in tensors]
-    with torch.enable_grad():
-        value = function(tensors)
-    if not value.requires_grad:
-        return value, [torch.zeros_like(tensor) for tensor in tensors]
-    return value, torch.autograd.grad(
-        value, tensors, allow_unused=True, materialize_grads=True
-    )
+    return keras.ops.sum(x, axis=axis)

@@ -1,0 +1,48 @@
+"""Fast paths and facts that differ between TensorFlow, JAX and torch.
+
+The only package that may import a backend, and only the one Keras has chosen.
+"""
+
+from keras_actpen.backend.execution import (
+    below_root,
+    compiled,
+    is_in_reach,
+    random_state_kept,
+    value_and_gradients,
+    wait_for,
+)
+from keras_actpen.backend.replicas import (
+    global_range,
+    is_chief,
+    local_values,
+    replica_count,
+    replica_mean,
+    strategy_scope,
+)
+from keras_actpen.backend.sums import (
+    bucket_counts,
+    mean_and_m2,
+    precise_sum,
+    sum_of_absolutes,
+    sum_of_squares,
+)
+
+__all__ = [
+    "below_root",
+    "bucket_counts",
+    "compiled",
+    "global_range",
+    "is_chief",
+    "is_in_reach",
+    "local_values",
+    "mean_and_m2",
+    "precise_sum",
+    "random_state_kept",
+    "replica_count",
+    "replica_mean",
+    "strategy_scope",
+    "sum_of_absolutes",
+    "sum_of_squares",
+    "value_and_gradients",
+    "wait_for",
+]

@@ -1,0 +1,87 @@
+"""One process or replica among several."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+elif keras.backend.backend() == "jax":
+    import jax
+elif keras.backend.backend() == "torch":
+    import torch
+
+
+def replica_count() -> int:
+    """Number of replicas that run the current step, 1 outside tf.distribute.
+
+    JAX compiles one program for the global batch and torch runs one process a
+    device, so only TensorFlow ever has more than one.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_mean(value):
+    """Mean of `value` over the replicas of the current step.
+
+    Keras divides every added loss by the number of replicas, so a penalty is
+    right on the global batch when its divisor is the mean of the replicas'.
+    """
+    if replica_count() == 1:
+        return value
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def global_range(low, high):
+    """Minimum of `low` and maximum of `high` over the replicas of the step.
+
+    Replicas that agree on the range of a histogram can add up their counts.
+    An all-gather, because tf.distribute has no MIN or MAX reduction.
+    """
+    if replica_count() == 1:
+        return low, high
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return low, high
+    ranges = context.all_gather(tf.stack([[low, high]]), axis=0)
+    return tf.reduce_min(ranges[:, 0]), tf.reduce_max(ranges[:, 1])
+
+
+def local_values(variable: keras.Variable) -> list[np.ndarray]:
+    """Host copies of `variable`, one for each replica of this process.
+
+    Reading an on-read variable adds up the replicas, which is wrong for a
+    mean or a minimum.
+    """
+    value = variable.value
+    strategy = getattr(value, "distribute_strategy", None)
+    if strategy is None:
+        return [keras.ops.convert_to_numpy(value)]
+    return [v.numpy() for v in strategy.experimental_local_results(value)]
+
+
+def strategy_scope(model):
+    """Scope in which variables of `model` have to be created."""
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.scope()
+    return contextlib.nullcontext()
+
+
+def is_chief(model) -> bool:
+    """Whether this process is the one of a distributed training that logs."""
+    if keras.backend.backend() == "tensorflow":
+        resolver = model.distribute_strategy.cluster_resolver
+        return resolver is None or (
+            resolver.task_type in (None, "chief")
+            or (resolver.task_type == "worker" and resolver.task_id == 0)
+        )
+    if keras.backend.backend() == "jax":
+        return jax.process_index() == 0
+    distributed = torch.distributed
+    return not distributed.is_initialized() or distributed.get_rank() == 0

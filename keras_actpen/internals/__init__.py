@@ -1,0 +1,55 @@
+"""Everything that needs one of Keras's private attributes.
+
+Each function says why the public API is not enough. All were checked on Keras
+3.14 and 3.15; `tests/test_internals.py` fails when Keras changes one of them.
+"""
+
+from keras_actpen.internals.layers import (
+    TransparentLayer,
+    own_losses,
+    track,
+    unlocked,
+    untrack,
+)
+from keras_actpen.internals.models import (
+    carry_over,
+    functional_like,
+    let_calls_go,
+    replace_sublayer,
+    sequential_like,
+    share_compile_state,
+)
+from keras_actpen.internals.tracing import (
+    entry_layer,
+    is_writing_keras_file,
+    mask_of,
+    output_spec,
+    stateless_scope,
+)
+from keras_actpen.internals.training import (
+    give_back_jax_state,
+    unwrap_reported_logs,
+    wrap_reported_logs,
+)
+
+__all__ = [
+    "TransparentLayer",
+    "carry_over",
+    "entry_layer",
+    "functional_like",
+    "give_back_jax_state",
+    "is_writing_keras_file",
+    "let_calls_go",
+    "mask_of",
+    "output_spec",
+    "own_losses",
+    "replace_sublayer",
+    "sequential_like",
+    "share_compile_state",
+    "stateless_scope",
+    "track",
+    "unlocked",
+    "untrack",
+    "unwrap_reported_logs",
+    "wrap_reported_logs",
+]

@@ -1,0 +1,194 @@
+"""Models made of the layers of others, and what they are compiled with."""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from keras_actpen.calls import Calls
+from keras_actpen.internals.layers import unlocked
+
+
+def functional_like(
+    model: Functional, inputs: Any, outputs: Any
+) -> keras.Model:
+    """A Functional model of `model`'s own class on other tensors.
+
+    The class's `__init__` is not run: it would build other layers.
+    `keras.Model.__init__` cannot be run on such a class by itself.
+    """
+    new = type(model).__new__(type(model))
+    Functional.__init__(new, inputs, outputs, name=model.name)
+    return new
+
+
+def sequential_like(
+    model: keras.Sequential, layers: list[Any]
+) -> keras.Sequential:
+    """A Sequential model of `model`'s own class with other layers.
+
+    The class's `__init__` is not run: it would build other layers.
+    """
+    new = type(model).__new__(type(model))
+    keras.Sequential.__init__(new, layers, name=model.name)
+    return new
+
+
+def let_calls_go(model: keras.Model) -> None:
+    """Let the calls that make up a rebuilt model go when the model does.
+
+    Keras (3.15) notes each call of a layer in the layer itself, with all that
+    is in front of it: layers that model after model shares would keep the
+    wrappers of all of them (tests/test_soak.py).
+    """
+    graph = getattr(model, "_functional", model)
+    for node in chain.from_iterable(graph._nodes_by_depth.values()):
+        for tensor in node.input_tensors:
+            # Written by Keras and never read.
+            following = tensor._keras_history.operation._outbound_nodes
+            following[:] = [one for one in following if one is not node]
+        layer = node.operation
+        if layer._inbound_nodes[0] is node:
+            continue  # a layer of this model alone
+        if not isinstance(layer._inbound_nodes, Calls):
+            vars(layer)["_inbound_nodes"] = Calls(layer._inbound_nodes)
+        layer._inbound_nodes.hold_weakly(node)
+        # Another model can still be built on the tensors.
+        for tensor in node.outputs:
+            tensor.made_by = node
+
+
+# What a rebuilt model gets from its own construction, and must keep.
+_OWN_ATTRIBUTES = frozenset(
+    (
+        "_layers",
+        "_functional",
+        "_tracker",
+        "_torch_params",
+        # Left behind by `wrap_reported_logs` where `fit` was interrupted.
+        "_get_metrics_result_or_logs",
+    )
+)
+# What construction sets to a default and the original may have changed.
+_CHANGEABLE_ATTRIBUTES = (
+    "_trainable",
+    "_auto_config",
+    "_dtype_policy",
+    "_supports_masking",
+    "supports_jit",
+    "_path",
+    "_parent_path",
+    "_build_shapes_dict",
+    "_call_context_args",
+    "_call_has_context_arg",
+)
+
+
+def carry_over(old: keras.Model, new: keras.Model, visit: Callable) -> None:
+    """Give a rebuilt model the attributes its class or its user has set.
+
+    Args:
+        old: The model that was rebuilt.
+        new: The rebuilt model.
+        visit: Maps a layer of `old` to the one in its place in `new`.
+    """
+
+    def mapped(value):
+        if isinstance(value, keras.layers.Layer):
+            return visit(value)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(mapped, value))
+        if isinstance(value, list | tuple):
+            return (tuple if isinstance(value, tuple) else list)(
+                map(mapped, value)
+            )
+        if isinstance(value, dict):
+            return {key: mapped(item) for key, item in value.items()}
+        return value
+
+    attributes = {**vars(old), **vars(old).get("_modules", {})}
+    present = {**vars(new), **vars(new).get("_modules", {})}
+    for name, value in attributes.items():
+        if name not in present and name not in _OWN_ATTRIBUTES:
+            setattr(new, name, mapped(value))
+    # Nothing but its outputs may leave a rematerialised call, on JAX, so no
+    # penalty either. The layers inside keep their own modes.
+    new._remat_mode = None
+    for name in _CHANGEABLE_ATTRIBUTES:
+        if name in vars(old):
+            # Not setattr: the setter of `trainable` rewrites every layer.
+            vars(new)[name] = vars(old)[name]
+
+
+def share_compile_state(old: keras.Model, new: keras.Model) -> None:
+    """Compile `new` with the very objects that `old` is compiled with.
+
+    `get_compile_config` goes through serialisation: lambda losses raise, and
+    the optimizer starts again at iteration 0.
+    """
+    config = old._compile_config.config
+    keras.Model.compile(
+        new,
+        optimizer=old.optimizer,
+        loss=config["loss"],
+        loss_weights=config["loss_weights"],
+        metrics=config["metrics"],
+        weighted_metrics=config["weighted_metrics"],
+        run_eagerly=old.run_eagerly,
+        steps_per_execution=old.steps_per_execution,
+        jit_compile=config["jit_compile"],
+        # The optimizer is already wrapped if it had to be.
+        auto_scale_loss=False,
+    )
+    # Metric objects are shared: a second set of containers around them would
+    # reset or count them twice.
+    new._compile_loss = old._compile_loss
+    # Not setattr, which would track the metrics a second time.
+    vars(new)["_compile_metrics"] = old._compile_metrics
+
+
+def replace_sublayer(
+    owner: keras.layers.Layer,
+    old: keras.layers.Layer,
+    new: keras.layers.Layer,
+) -> None:
+    """Put `new` everywhere that `owner` holds `old`, order kept.
+
+    Setting the attribute anew would append to the list of sub-layers, which
+    changes the order of the weights, and is refused on a built layer.
+    """
+
+    def replaced(value):
+        if value is old:
+            return new
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(replaced, value))
+        if isinstance(value, tuple):
+            return tuple(map(replaced, value))
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                if (changed := replaced(item)) is not item:
+                    value[index] = changed
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if (changed := replaced(item)) is not item:
+                    value[key] = changed
+        return value
+
+    with unlocked(owner):
+        owner._tracker.replace_tracked_value("layers", old, new)
+        attributes = {
+            name: value
+            for name, value in {
+                **vars(owner),
+                **vars(owner).get("_modules", {}),
+            }.items()
+            if name not in _OWN_ATTRIBUTES
+        }
+        for name, value in attributes.items():
+            if (changed := replaced(value)) is not value:
+                setattr(owner, name, changed)
+    if hasattr(owner, "_torch_params"):
+        owner._track_variables()

@@ -1,0 +1,50 @@
+"""What Keras knows of the running call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras.src import backend as keras_backend
+from keras.src.backend.common import global_state
+
+from keras_actpen import backend
+
+
+def stateless_scope() -> Any:
+    """The running `keras.StatelessScope`, or None. No public equivalent."""
+    return keras_backend.get_stateless_scope()
+
+
+def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The outermost layer of the running call of `layer`."""
+    return layer._get_call_context().entry_layer
+
+
+def mask_of(tensor: Any) -> Any:
+    """Mask that Keras has put on `tensor`, or None. No public equivalent."""
+    return keras_backend.get_keras_mask(tensor)
+
+
+def output_spec(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Trace `function` on symbolic tensors, errors left as they are.
+
+    `keras.Operation.compute_output_spec` wraps every error into one about
+    shape inference, which hides what the user has to change.
+    """
+
+    def below_root(*args, **kwargs):
+        with backend.below_root():
+            return function(*args, **kwargs)
+
+    return keras_backend.compute_output_spec(below_root, *args, **kwargs)
+
+
+def is_writing_keras_file() -> bool:
+    """Whether the config of a `.keras` file is being made.
+
+    A config is also asked for by copies, by JSON and by users; only the one
+    for the file tells whether the file will have a layer's penalties. Keras
+    makes it in a scope in which objects are shared.
+    """
+    shared = global_state.get_global_attribute("shared_objects/id_to_obj_map")
+    return shared is not None
