@@ -1,28 +1,33 @@
 """Device state that one training or evaluation accumulates for each layer."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_actpen import backend, internals
+from keras_actpen.device_state import DeviceState, state_variable
+from keras_actpen.optional_statistics import (
+    CURVES,
+    STATES,
+    OptionalStatistic,
+    Values,
+)
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.places import Place
 from keras_actpen.statistics import ActivationStatistics
 from keras_actpen.wrapper import PenalizedLayer
 
 
-class TermTotals(keras.layers.Layer):
+class TermTotals(DeviceState):
     """Sums of a layer's terms over the samples of a period, on the device.
 
     Each term is weighted by the batch size, as Keras weighs the loss that it
     reports. The sums are compensated (Kahan 1965, "Further remarks on
     reducing truncation errors"): they stay exact to float32 however many
     batches there are.
-
-    A layer only so that its variables pass through the compiled step of the
-    layer that tracks it; it is never called.
 
     Args:
         terms: Names of the terms.
@@ -32,22 +37,7 @@ class TermTotals(keras.layers.Layer):
         super().__init__()
         self.terms = terms
         # Sums of the terms and of the samples, and what they lack.
-        self.sums = keras.Variable(
-            "zeros",
-            shape=(2, len(terms) + 1),
-            dtype="float32",
-            trainable=False,
-            autocast=False,
-            synchronization="on_read",
-            aggregation="sum",
-            name="term_totals",
-        )
-        self.built = True
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        """Empty: the state is not part of the model."""
-        return []
+        self.sums = state_variable((2, len(terms) + 1), "term_totals")
 
     def add(self, values: dict[str, Any], samples, new_samples) -> None:
         """Add one call of the layer, as part of a compiled step.
@@ -90,10 +80,6 @@ class TermTotals(keras.layers.Layer):
         *totals, samples = sums.tolist()
         return dict(zip(self.terms, totals, strict=True)), samples
 
-    def reset(self) -> None:
-        """Start a new period."""
-        self.sums.assign(ops.zeros(self.sums.shape))
-
 
 class LayerState:
     """What is accumulated for one penalised layer in one training.
@@ -112,10 +98,47 @@ class LayerState:
             place: ActivationStatistics(layer.place_units.get(place))
             for place in layer.places
         }
+        # Those that were asked for, by their class.
+        self.optional: dict[
+            Place, dict[type[OptionalStatistic], OptionalStatistic]
+        ] = {place: {} for place in layer.places}
 
-    def sublayers(self) -> list[keras.layers.Layer]:
+    def add_optional(self, names: Iterable[str]) -> None:
+        """Take the statistics of these names too, where they have a sense."""
+        for place, states in self.optional.items():
+            units = self.layer.place_units.get(place)
+            for kind in {STATES[name]: None for name in names}:
+                if kind not in states and kind.applies_to(
+                    self.layer, place, units
+                ):
+                    states[kind] = kind.of(self.layer, units)
+
+    def optional_values(self, place: Place, names: Iterable[str]) -> Values:
+        """Values of these statistics, where they are taken."""
+        values = {}
+        for name in names:
+            state = self.optional[place].get(STATES[name])
+            if state is not None and not values.keys() >= {*CURVES[name]}:
+                values |= state.read()
+        curves = [curve for name in names for curve in CURVES[name]]
+        return {c: values[c] for c in curves if c in values}
+
+    def statistics_at(self, place: Place) -> list[DeviceState]:
+        """All states that take in the activations at a place."""
+        return [self.statistics[place], *self.optional[place].values()]
+
+    def sublayers(self) -> list[DeviceState]:
         """The layers that hold the variables."""
-        return [*self.totals.values(), *self.statistics.values()]
+        statistics = map(self.statistics_at, self.statistics)
+        return [*self.totals.values(), *itertools.chain(*statistics)]
+
+    def reset(self, phase: str) -> None:
+        """Start a new period."""
+        self.totals[phase].reset()
+        if phase == "train":
+            for place in self.statistics:
+                for statistics in self.statistics_at(place):
+                    statistics.reset()
 
     def install(self) -> None:
         """Hand the state through the steps of models that hold the layer."""
@@ -168,13 +191,13 @@ class StatisticsRecorder(TermRecorder):
         if state is None:
             return
         for place, tensors in watched.items():
-            statistics = state.statistics[place]
-            for activations, mask in tensors:
-                statistics.update(activations, mask)
+            for statistics in state.statistics_at(place):
+                for activations, mask in tensors:
+                    statistics.update(activations, mask)
             # The histogram is that of all calls of the layer in the step.
             seen = self._seen.setdefault((id(layer), place), [])
             seen.extend(tensors)
-            statistics.update_histogram(*_joined(seen))
+            state.statistics[place].update_histogram(*_joined(seen))
 
 
 def _joined(tensors: list[tuple[Any, Any]]) -> tuple[Any, Any]:

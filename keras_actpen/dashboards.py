@@ -5,25 +5,28 @@ TensorBoard's own `custom_scalar.summary.pb`, `hparams.api` and
 used.
 """
 
+import hashlib
+import os
 import re
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as layout_metadata
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
-from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
-from tensorboard.plugins.hparams.api_pb2 import Status
 
 from keras_actpen.events import Value, string_tensor
 
 Chart = layout_pb2.Chart
 
 _STATUSES = {
-    "success": Status.STATUS_SUCCESS,
-    "failure": Status.STATUS_FAILURE,
-    "running": Status.STATUS_RUNNING,
+    "success": api_pb2.STATUS_SUCCESS,
+    "failure": api_pb2.STATUS_FAILURE,
+    "running": api_pb2.STATUS_RUNNING,
 }
 
 
@@ -79,33 +82,71 @@ def custom_scalars_layout(
     )
 
 
+class Column(NamedTuple):
+    """Title and description of a metric's column of the HParams page."""
+
+    title: str
+    description: str
+
+
 def hparams_config(
-    hparams: Mapping[str, str], metrics: Mapping[tuple[str, str], str]
+    hparams: Mapping[str, str], metrics: Mapping[tuple[str, str], Column]
 ) -> Value:
     """The columns of the HParams page; without it every scalar becomes one.
 
     TensorBoard reads the first one it finds in a log directory.
 
     Args:
-        hparams: Names of the hyperparameters and their descriptions.
-        metrics: Descriptions of the metrics by `(group, tag)`: the metric is
-            the last value of `tag` in the run `<session>/<group>`, where
-            `<session>` is the run that holds `session_start`. The group `""`
-            is that run itself.
+        hparams: Names of the numeric hyperparameters and their descriptions.
+        metrics: Columns by `(group, tag)`: the metric is the last value of
+            `tag` in the run `<session>/<group>`, where `<session>` is the run
+            that holds `session_start`. The group `""` is that run itself.
 
     Returns:
         A `Summary.Value` of TensorBoard's `hparams` plugin.
     """
-    return summary_v2.hparams_config_pb(
-        hparams=[
-            summary_v2.HParam(name, description=description)
+    experiment = api_pb2.Experiment(
+        hparam_infos=[
+            # Without a type the page offers neither scales nor a filter.
+            api_pb2.HParamInfo(
+                name=name,
+                description=description,
+                type=api_pb2.DATA_TYPE_FLOAT64,
+            )
             for name, description in hparams.items()
         ],
-        metrics=[
-            summary_v2.Metric(tag, group=group, description=description)
-            for (group, tag), description in metrics.items()
+        metric_infos=[
+            summary_v2.Metric(
+                tag,
+                group=group,
+                display_name=column.title,
+                description=column.description,
+            ).as_proto()
+            for (group, tag), column in metrics.items()
         ],
-    ).value[0]
+    )
+    return _hparams_value(
+        hparams_metadata.EXPERIMENT_TAG,
+        plugin_data_pb2.HParamsPluginData(experiment=experiment),
+    )
+
+
+def trial_name(log_dir: str | os.PathLike[str], run: str) -> str:
+    """Name of a run's row on the HParams page, readable and no other's.
+
+    TensorBoard's own default is a hash of the hyperparameters, which puts the
+    runs that differ in anything else into one row.
+
+    Args:
+        log_dir: The log directory, which TensorBoard may be shown by itself
+            or with others.
+        run: The run in it.
+    """
+    path = os.path.abspath(log_dir)
+    where = f"{socket.gethostname()}:{path}"
+    # Directories of the same name may be in different places.
+    digest = hashlib.sha256(where.encode()).hexdigest()[:6]
+    return f"{os.path.basename(path)}/{run} ({digest})"
 
 
 def session_start(
@@ -115,8 +156,8 @@ def session_start(
 
     Args:
         hparams: Values by name: `bool`, numbers, strings, NumPy scalars.
-        trial: Sessions with the same one share a row, their metrics averaged.
-            Defaults to a hash of `hparams`.
+        trial: Name of the row. Sessions with the same one share a row, their
+            metrics averaged. Defaults to a hash of `hparams`.
 
     Returns:
         A `Summary.Value` of TensorBoard's `hparams` plugin.
@@ -148,11 +189,17 @@ def session_end(status: str = "success") -> Value:
     end = plugin_data_pb2.SessionEndInfo(
         status=_STATUSES[status], end_time_secs=time.time()
     )
-    metadata = hparams_metadata.create_summary_metadata(
-        plugin_data_pb2.HParamsPluginData(session_end_info=end)
+    return _hparams_value(
+        hparams_metadata.SESSION_END_INFO_TAG,
+        plugin_data_pb2.HParamsPluginData(session_end_info=end),
     )
+
+
+def _hparams_value(
+    tag: str, content: plugin_data_pb2.HParamsPluginData
+) -> Value:
     return Value(
-        tag=hparams_metadata.SESSION_END_INFO_TAG,
-        metadata=metadata,
+        tag=tag,
+        metadata=hparams_metadata.create_summary_metadata(content),
         tensor=hparams_metadata.NULL_TENSOR,
     )

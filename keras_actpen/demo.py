@@ -11,9 +11,11 @@ from rich.table import Table
 
 from keras_actpen.monitor import PenaltyMonitor
 from keras_actpen.summary import penalty_summary
-from keras_actpen.surgery import attach_penalty
+from keras_actpen.surgery import attach_penalty, penalized_layers
+from keras_actpen.sweep import Measured
 
-Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Digits = tuple[np.ndarray, np.ndarray]
+Data = tuple[Digits, Digits]
 
 BATCH_SIZE = 128
 SEED = 0
@@ -58,13 +60,6 @@ def run(
         model.set_weights(initial_weights)
         rows[title] = _train(model, layer, data, epochs, callbacks)
     console.print(_comparison(rows, layer))
-    console.print(
-        f"\nSee every term and the activations in TensorBoard:\n\n"
-        f"    tensorboard --logdir {log_dir}\n\n"
-        "then open http://localhost:6006/?smoothing=0",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def build_model() -> keras.Model:
@@ -117,6 +112,44 @@ def _scaled(x: np.ndarray) -> np.ndarray:
     return (x.reshape(-1, 28, 28, 1) / 255).astype("float32")
 
 
+def fit(
+    model: keras.Model,
+    train: Digits,
+    test: Digits,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Train a model, with the same batches every time."""
+    keras.utils.set_random_seed(SEED)
+    model.fit(
+        *train,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        validation_data=test,
+        callbacks=callbacks,
+    )
+
+
+def measure(model: keras.Model, layer: str, test: Digits) -> Measured:
+    """What a model does on the test set, and its layer's activations."""
+    watching = [PenaltyMonitor(None)] if penalized_layers(model) else []
+    logs = model.evaluate(
+        *test, callbacks=watching, return_dict=True, verbose=0
+    )
+    penalty = sum(
+        value for key, value in logs.items() if key.startswith("penalty/")
+    )
+    extractor = keras.Model(model.inputs, model.get_layer(layer).output)
+    activations = extractor.predict(test[0], verbose=0)
+    return Measured(
+        accuracy=logs["accuracy"],
+        task_loss=logs["loss"] - penalty,
+        penalty=penalty,
+        mean_square=float(np.mean(np.square(activations))),
+        zero_fraction=float(np.mean(activations == 0)),
+    )
+
+
 class _EpochTimes(keras.callbacks.Callback):
     """Seconds of every epoch."""
 
@@ -141,31 +174,16 @@ def _train(
     """Train a model and describe it by what the table shows."""
     train, test = data
     times = _EpochTimes()
-    keras.utils.set_random_seed(SEED)
-    model.fit(
-        *train,
-        batch_size=BATCH_SIZE,
-        epochs=epochs,
-        validation_data=test,
-        callbacks=[*callbacks, times],
-    )
-    watching = [PenaltyMonitor(None)] if callbacks else []
-    logs = model.evaluate(
-        *test, callbacks=watching, return_dict=True, verbose=0
-    )
-    penalty = sum(
-        value for key, value in logs.items() if key.startswith("penalty/")
-    )
-    extractor = keras.Model(model.inputs, model.get_layer(layer).output)
-    activations = extractor.predict(test[0], verbose=0)
+    fit(model, train, test, epochs, [*callbacks, times])
+    measured = measure(model, layer, test)
     # The first epoch holds the compilation.
     seconds = np.median(times.seconds[1:] or times.seconds)
     return {
-        "test accuracy": f"{logs['accuracy']:.4f}",
-        "task loss": f"{logs['loss'] - penalty:.4f}",
-        "penalty": f"{penalty:.4f}",
-        "mean square of activations": f"{np.mean(activations**2):.4f}",
-        "share of zeros": f"{np.mean(activations == 0):.4f}",
+        "test accuracy": f"{measured.accuracy:.4f}",
+        "task loss": f"{measured.task_loss:.4f}",
+        "penalty": f"{measured.penalty:.4f}",
+        "mean square of activations": f"{measured.mean_square:.4f}",
+        "share of zeros": f"{measured.zero_fraction:.4f}",
         "seconds per epoch": f"{seconds:.2f}",
     }
 

@@ -11,13 +11,13 @@ import os
 import re
 import socket
 import time
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keras_actpen import events
+from keras_actpen.one_warning import OneWarning
 
 # Bytes that wait for a disk that cannot be written; later ones are dropped.
 CAPACITY = 64 * 2**20
@@ -39,14 +39,19 @@ class EventWriter:
 
     Args:
         directory: Directory of the run; made by the first `open` or `flush`.
+        warn: What tells of a failure; writers of one training share it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        warn: OneWarning | None = None,
+    ):
         self.directory = os.fspath(directory)
+        self._warn = OneWarning() if warn is None else warn
         self._path: str | None = None
         self._size = 0
         self._pending = bytearray()
-        self._warned = False
 
     def open(self) -> None:
         """Create the event file now, to learn whether it can be written.
@@ -90,7 +95,12 @@ class EventWriter:
                 self._create()
             self._append(bytes(self._pending))
         except OSError as error:
-            self._warn(error)
+            self._warn(
+                "TensorBoard events could not be written to "
+                f"{self.directory!r} ({error}). Training goes on. Up to "
+                f"{CAPACITY // 2**20} MiB of events wait in memory and are "
+                "written as soon as that is possible again."
+            )
         else:
             self._pending.clear()
 
@@ -137,18 +147,6 @@ class EventWriter:
         finally:
             os.close(descriptor)
         self._size += len(records)
-
-    def _warn(self, error: OSError) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"TensorBoard events could not be written to {self.directory!r} "
-            f"({error}). Training goes on. Up to {CAPACITY // 2**20} MiB of "
-            "events wait in memory and are written as soon as that is "
-            "possible again.",
-            stacklevel=3,
-        )
 
     def _refuse(self, reason: str, error: OSError | None = None) -> None:
         raise ValueError(

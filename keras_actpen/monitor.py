@@ -1,12 +1,22 @@
 """PenaltyMonitor: when to read the device's state, and what to write."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.alerts import Alerts, OnFinding
+from keras_actpen.findings import THRESHOLDS
+from keras_actpen.frequencies import (
+    STATISTICS_FREQ,
+    check_frequency,
+    check_overhead,
+)
+from keras_actpen.optional_statistics import check_names
+from keras_actpen.pacing import FixedPace, MeasuredPace
+from keras_actpen.schedules import steps_done
 from keras_actpen.session import Session
 from keras_actpen.surgery import penalized_layers
 
@@ -28,7 +38,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     Statistics and histograms of the activations are taken on the first step
     of each epoch and on every `statistics_freq`-th, by a second compiled
-    train function; all other steps run without them.
+    train function; all other steps run without them. With `max_overhead` the
+    monitor times both functions on a few steps and instruments as many steps
+    as the share allows, in a short epoch maybe none; what it costs is under
+    `monitor/` in TensorBoard.
 
     TensorBoard shows everything under the runs `actpen/train` and
     `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the
@@ -47,8 +60,31 @@ class PenaltyMonitor(keras.callbacks.Callback):
         update_freq: `"epoch"`, or how many batches lie between two points
             of the terms' curves over batches (`"batch"` stands for 1), which
             are written besides those over epochs.
-        histogram_freq: Epochs between two histograms, 0 for none.
+        histogram_freq: Epochs between two histograms, and between two images
+            of the units, 0 for none.
         statistics_freq: Steps between two instrumented ones, 0 for none.
+        max_overhead: Instead of `statistics_freq`, the most that the
+            instrumented steps may add to the time of the training, as a
+            share: 0.01 for 1 %. Compilation and writing are not in it.
+        statistics: Names of further statistics: `"quantiles"`, `"kurtosis"`,
+            `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
+            `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
+            text page in TensorBoard defines them.
+        alerts: What to warn of, once a layer and epoch: the kinds of
+            findings, `()` for none, or a mapping from kinds to thresholds
+            other than the default ones, `None` to leave a kind out. The kinds
+            and when they are found: `"nonfinite"`, any NaN or infinity in
+            activations or terms; `"exploding"`, root mean square of the
+            activations from 1000 on; `"dead"`, half of the units or more,
+            judged by 100 samples a unit at least; `"saturated"`, half of the
+            activations or more close to a bound of tanh, sigmoid and the
+            like; `"dominating"`, half of the loss or more is the layer's
+            penalty; `"negligible"`, less than 0.0001 of it is, but not 0, and
+            not in the first epoch. Without a `log_dir` only the terms are
+            judged, not the activations. The findings are in TensorBoard's
+            text page too, as `actpen/findings`.
+        on_finding: Function `f(finding, model)` that is called with every
+            `Finding`; it may set `model.stop_training = True`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -63,31 +99,42 @@ class PenaltyMonitor(keras.callbacks.Callback):
         *,
         update_freq: str | int = "epoch",
         histogram_freq: int = 1,
-        statistics_freq: int = 50,
+        statistics_freq: int = STATISTICS_FREQ,
+        max_overhead: float | None = None,
+        statistics: Sequence[str] = (),
+        alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+        on_finding: OnFinding | None = None,
     ):
         super().__init__()
         self.log_dir = None if log_dir is None else os.fspath(log_dir)
         if update_freq == "batch":
             update_freq = 1
         elif update_freq != "epoch":
-            _check_frequency(
+            check_frequency(
                 "update_freq", update_freq, "'epoch', 'batch' or an integer", 1
             )
-        _check_frequency("histogram_freq", histogram_freq, "an integer", 0)
-        _check_frequency("statistics_freq", statistics_freq, "an integer", 0)
+        check_frequency("histogram_freq", histogram_freq, "an integer", 0)
+        check_frequency("statistics_freq", statistics_freq, "an integer", 0)
         self.update_freq = update_freq
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq
+        self.max_overhead = check_overhead(max_overhead, statistics_freq)
+        self.statistics = check_names(statistics)
+        self.alerts = alerts
+        self.on_finding = on_finding
         self._start()
 
     def _start(self) -> None:
         """What is not carried into a copy."""
+        self._alerts = Alerts(self.alerts, self.on_finding)
         self._session: Session | None = None
         self._runs: Runs | None = None
         self._run: str | None = None
-        self._next_instrumented = 0
-        # Batches trained on: all, when the epoch began, when last written.
-        self._iterations: int | None = None
+        self._is_copy = False
+        self._pace: FixedPace | MeasuredPace = FixedPace(0)
+        # Batches trained on: until now, when the epoch began, when last
+        # written. None until the first epoch begins.
+        self._steps: int | None = None
         self._epoch_start = self._last_written = 0
         self._fit_params: Any = _NO_FIT
         self._validation: dict[str, float] | None = None
@@ -105,51 +152,58 @@ class PenaltyMonitor(keras.callbacks.Callback):
         super().__init__()
         vars(self).update(state)
         self._start()
+        self._is_copy = True
 
     def on_train_begin(self, logs=None):
         """Stand in for the model's train function."""
         self._open_session()
         self._session.forget_others(self)
+        # Without a log_dir nothing shows them.
+        self._pace = FixedPace(0)
+        if self.log_dir is not None:
+            self._session.record_also(self.statistics)
+            if self.max_overhead is not None:
+                self._pace = MeasuredPace(self.max_overhead)
+            else:
+                self._pace = FixedPace(self.statistics_freq)
         self._session.install(self)
         self._session.stand_in("train")
         self._fit_params = self.params
-        self._iterations = None
+        self._steps = None
         self._runs = None
+        self._alerts.start()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start a new period, in the first epoch a new run."""
-        if self._iterations is None:
+        if self._steps is None:
             # Not earlier: BackupAndRestore sets epoch, optimizer and
             # coefficients in its on_train_begin.
-            self._iterations = self._last_written = _iterations(self.model)
+            self._steps = self._last_written = steps_done(self.model)
             self._open_runs(epoch)
         self._session.reset("train")
-        self._next_instrumented = 0
-        self._epoch_start = self._iterations
+        self._pace.begin_epoch()
+        self._epoch_start = self._steps
         self._validation = None
 
+    # No on_train_batch_end: Keras would wait for every step's logs.
     def on_train_batch_begin(self, batch, logs=None):
         """Choose what the coming step records."""
-        what = "terms"
-        # Without a log_dir nothing shows them.
-        watching = self.statistics_freq and self.log_dir is not None
-        if watching and batch >= self._next_instrumented:
-            what = "statistics"
-            done = batch // self.statistics_freq
-            self._next_instrumented = (done + 1) * self.statistics_freq
-        self._session.arm("train", what)
+        self._steps = self._epoch_start + batch
+        self._write_batches()
+        self._steps += 1
+        what = "statistics" if self._pace.instruments(batch) else "terms"
+        self._session.arm("train", what, self._pace.stopwatch)
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Write the terms over batches, where that is asked for."""
-        self._iterations = self._epoch_start + batch + 1
+    def _write_batches(self) -> None:
+        """Write the terms until the last step, where that is asked for."""
         if self._runs is None or self.update_freq == "epoch":
             return
-        if self._iterations >= self._last_written + self.update_freq:
-            self._last_written = self._iterations
+        if self._steps >= self._last_written + self.update_freq:
+            self._last_written = self._steps
             if keras.backend.backend() == "jax":
-                self.model.jax_state_sync()
+                self._session.model.jax_state_sync()
             means = self._session.means("train")
-            self._runs.write_batch(means, self._iterations)
+            self._runs.attempt(self._runs.write_batch, means, self._steps)
 
     def on_test_begin(self, logs=None):
         """Stand in for the model's test function."""
@@ -174,6 +228,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         """Write the epoch."""
         session = self._session
         logs = {} if logs is None else logs
+        # More than was counted, if the last call ran several steps.
+        self._steps = max(steps_done(self.model), self._steps)
+        self._write_batches()
         means = {"train": session.means("train")}
         # A train_step of the user's own may have returned anything.
         logs.update(means["train"])
@@ -181,21 +238,49 @@ class PenaltyMonitor(keras.callbacks.Callback):
             means["validation"] = self._validation
             logs.update({f"val_{k}": v for k, v in self._validation.items()})
         if self._runs is None:
-            return
-        snapshots = {}
-        if self.statistics_freq:
-            snapshots = session.snapshots()
-        histograms = self.histogram_freq and epoch % self.histogram_freq == 0
-        self._runs.write_epoch(
-            epoch, logs, means, snapshots, snapshots if histograms else {}
+            findings = self._findings(logs, means, {})
+        else:
+            with self._pace.writing():
+                findings = self._write_epoch(epoch, logs, means)
+            self._runs.attempt(
+                self._runs.write_costs,
+                epoch,
+                self._pace.costs(),
+                self.model.steps_per_execution,
+            )
+        # Last, because a warning may be an error.
+        self._alerts.announce(findings, self.model)
+
+    def _findings(self, logs, means, snapshots):
+        return self._alerts.findings(
+            self._session.layers, means["train"], logs.get("loss"), snapshots
         )
+
+    def _write_epoch(self, epoch, logs, means):
+        snapshots, optional = {}, {}
+        if self.statistics_freq:
+            snapshots = self._session.snapshots()
+            optional = self._session.optional_values(self.statistics)
+        findings = self._findings(logs, means, snapshots)
+        self._runs.attempt(self._runs.add_findings, epoch, findings)
+        shows = self.histogram_freq and epoch % self.histogram_freq == 0
+        self._runs.attempt(
+            self._runs.write_epoch,
+            epoch,
+            logs,
+            means,
+            snapshots,
+            optional,
+            bool(shows),
+        )
+        return findings
 
     def on_train_end(self, logs=None):
         """Put the model's own train function back."""
         self._fit_params = _NO_FIT
         self._session.uninstall(self)
         if self._runs is not None:
-            self._runs.close()
+            self._runs.attempt(self._runs.close)
 
     def _open_session(self) -> None:
         layers = penalized_layers(self.model)
@@ -215,36 +300,13 @@ class PenaltyMonitor(keras.callbacks.Callback):
         # Not at the top: importing the package must not import tensorboard.
         from keras_actpen.runs import Runs
 
-        runs = Runs(self.log_dir, self._run, resumed=epoch > 0)
+        # The last run may be that of another copy: Keras Tuner's Hyperband
+        # starts new trials at a later epoch than the first.
+        resumed = epoch > 0 and not (self._is_copy and self._run is None)
+        runs = Runs(self.log_dir, self._run, resumed)
         try:
-            runs.open(self._session.layers)
+            runs.open(self._session.layers, self.statistics)
         except ValueError:
             self._session.uninstall(self)
             raise
         self._runs, self._run = runs, runs.name
-
-
-def _iterations(model: keras.Model) -> int:
-    """Number of batches that a model has been trained on."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:  # a train_step of the user's own may have several
-        return 0
-    batches = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    # int() cannot read a MirroredVariable, a sum can.
-    return int(ops.add(optimizer.iterations, 0)) * batches
-
-
-def _check_frequency(
-    argument: str, value: Any, expected: str, least: int
-) -> None:
-    expected = f"Expected {expected} >= {least}."
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. {expected} "
-            f"Received: {argument}={value!r} (of type {type(value).__name__})"
-        )
-    if isinstance(value, str) or value < least:
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. {expected} "
-            f"Received: {argument}={value!r}"
-        )

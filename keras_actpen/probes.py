@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_actpen import backend
+from keras_actpen.attributes import attribute_in_front
 from keras_actpen.penalties.base import Penalty, at_least_float32
 from keras_actpen.places import (
     Place,
@@ -85,7 +86,7 @@ class Probe:
             calls.append((args, kwargs, outputs, preactivation))
             return outputs
 
-        with _attribute(layer, "call", call):
+        with attribute_in_front(layer, "call", call):
             yield
         if not calls:
             raise ValueError(
@@ -117,7 +118,7 @@ def _shifted_activation(probe: Probe, shifted: Callable) -> Iterator[list]:
         def activation(x, *args, **kwargs):
             return tapped(shifted(x), *args, **kwargs)
 
-        with _attribute(probe.layer, "activation", activation):
+        with attribute_in_front(probe.layer, "activation", activation):
             yield seen
 
 
@@ -125,9 +126,6 @@ def task_norms(
     model: keras.Model, x: Any, y: Any, training: bool, probes: list[Probe]
 ) -> list[float]:
     """Norm of the gradient of the loss without penalties at each probe."""
-    y = tree.map_structure(
-        lambda part: None if part is None else ops.convert_to_tensor(part), y
-    )
     # On float16 the gradients would vanish without the optimizer's scale.
     scale = model.optimizer.scale_loss(1.0)
     off = [
@@ -135,9 +133,7 @@ def task_norms(
         for layer in penalized_layers(model).values()
         if layer.terms
     ]
-    arguments = {"x": x, "y": y, "sample_weight": None}
-    if "training" in inspect.signature(model.compute_loss).parameters:
-        arguments["training"] = training
+    arguments = loss_arguments(model, x, y, training)
 
     def loss(shifts):
         remaining = iter(shifts)
@@ -165,6 +161,19 @@ def task_norms(
     return [_norm([next(gradients) for _ in one]) / scale for one in watched]
 
 
+def loss_arguments(
+    model: keras.Model, x: Any, y: Any, training: bool
+) -> dict[str, Any]:
+    """Arguments of `model.compute_loss` for one batch, without `y_pred`."""
+    y = tree.map_structure(
+        lambda part: None if part is None else ops.convert_to_tensor(part), y
+    )
+    arguments = {"x": x, "y": y, "sample_weight": None}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        arguments["training"] = training
+    return arguments
+
+
 def _norm(tensors: Sequence[Any]) -> float:
     """Euclidean norm of several tensors as one vector, in float64."""
     arrays = [
@@ -172,20 +181,3 @@ def _norm(tensors: Sequence[Any]) -> float:
         for tensor in tensors
     ]
     return float(np.sqrt(sum(np.sum(array**2) for array in arrays)))
-
-
-@contextlib.contextmanager
-def _attribute(layer: Layer, name: str, value: Any) -> Iterator[None]:
-    """Give one layer an attribute in front of its class's for a while."""
-    # Not setattr, which would track a function as state of the layer.
-    attributes = vars(layer)
-    missing = object()
-    previous = attributes.get(name, missing)
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        if previous is missing:
-            del attributes[name]
-        else:
-            attributes[name] = previous

@@ -103,6 +103,7 @@ def _rebuild(model: keras.Model, visit: Callable[[Layer], Layer]):
         outputs = tree.pack_sequence_as(model.output, clone.outputs)
         new = internals.functional_like(model, model.input, outputs)
     internals.carry_over(model, new, visit)
+    internals.let_calls_go(new)
     return new
 
 

@@ -1,11 +1,18 @@
 """The TensorBoard runs that one training writes."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
-from keras_actpen import events, pages, tags
+import numpy as np
+
+from keras_actpen import dashboards, events, pages, tags
+from keras_actpen.alerts import sentences
 from keras_actpen.event_file import EventWriter, last_run, next_run
+from keras_actpen.findings import Finding
+from keras_actpen.one_warning import OneWarning
+from keras_actpen.optional_statistics import Values
 from keras_actpen.places import Place
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
@@ -32,20 +39,33 @@ class Runs:
             self.name = earlier or last_run(log_dir)
         else:
             self.name = next_run(log_dir)
+        self._trial = dashboards.trial_name(log_dir, self.name)
         run = os.path.join(log_dir, self.name)
+        self._warn = OneWarning()
         self._writers = {
-            phase: EventWriter(os.path.join(run, phase))
+            phase: EventWriter(os.path.join(run, phase), self._warn)
             for phase in ("train", "validation")
         }
         # HParams looks for metrics in the runs below that of the session.
-        self._session = EventWriter(run)
+        self._session = EventWriter(run, self._warn)
         self._layers: dict[str, PenalizedLayer] = {}
-        self._epochs: list[int] = []
-        # Columns of the heat maps so far, a column an epoch.
-        self._columns: dict[str, list[dict[str, float]]] = {}
+        self._has_columns = False
+        # For each heat map and each image of units its epochs and columns.
+        self._columns: dict[str, list[tuple[int, dict[str, float]]]] = {}
+        self._units: dict[
+            tuple[str, str, Place], list[tuple[int, np.ndarray]]
+        ] = {}
 
-    def open(self, layers: dict[str, PenalizedLayer]) -> None:
+    def open(
+        self,
+        layers: dict[str, PenalizedLayer],
+        optional: Sequence[str] = (),
+    ) -> None:
         """Write what is known before the first step.
+
+        Args:
+            layers: The penalised and watched layers by path.
+            optional: Names of the optional statistics.
 
         Raises:
             ValueError: If the log directory cannot be written.
@@ -56,14 +76,32 @@ class Runs:
         self._writers["train"].add(
             [
                 pages.text_page(
-                    layers, shapes, metadata.version("keras-actpen")
+                    layers, shapes, metadata.version("keras-actpen"), optional
                 ),
-                pages.layout(layers),
+                pages.layout(layers, optional),
             ],
             0,
         )
         self._writers["train"].flush()
-        self._add_to_session(pages.session_start(layers))
+        self._add_to_session(pages.session_start(layers, self._trial))
+
+    def attempt(self, write: Callable[..., None], *args: Any) -> None:
+        """Write; whatever fails warns once, and training goes on.
+
+        A disk that cannot be written is no failure: the events wait.
+
+        Args:
+            write: One of the methods below.
+            args: Its arguments.
+        """
+        try:
+            write(*args)
+        except Exception as error:
+            self._warn(
+                "TensorBoard events could not be written "
+                f"({type(error).__name__}: {error}). Training goes on, and "
+                "what comes later is written if it can be."
+            )
 
     def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
         """Write the terms' means since the epoch began.
@@ -81,7 +119,8 @@ class Runs:
         logs: Mapping[str, float],
         means: Mapping[str, Mapping[str, float]],
         statistics: Snapshots,
-        histograms: Snapshots,
+        optional: Mapping[tuple[str, Place], Values],
+        shows_units: bool,
     ) -> None:
         """Write an epoch; it is on disk when this returns.
 
@@ -91,9 +130,11 @@ class Runs:
             means: For `"train"`, and `"validation"` if there was one,
                 coefficient times value of every term, by `penalty/...`.
             statistics: Activation statistics of the epoch.
-            histograms: Those whose histogram is to be written.
+            optional: Values of the optional statistics.
+            shows_units: Whether to write histograms and images of the units.
         """
-        if not self._epochs:
+        if not self._has_columns:
+            self._has_columns = True
             self._add_to_session(pages.hparams_columns(self._layers, logs))
         for phase, phase_means in means.items():
             values = [
@@ -104,11 +145,45 @@ class Runs:
                 values += tags.coefficient_values(self._layers)
                 for (path, place), snapshot in statistics.items():
                     values += tags.statistic_values(path, place, snapshot)
-                for (path, place), snapshot in histograms.items():
-                    values += tags.histogram_value(path, place, snapshot)
+                    if shows_units:
+                        values += tags.histogram_value(path, place, snapshot)
+                for (path, place), of_place in optional.items():
+                    values += tags.optional_values(path, place, of_place)
                 values += self._heat_maps(epoch, phase_means, statistics)
+                values += self._unit_images(
+                    epoch, statistics, optional, shows_units
+                )
             self._writers[phase].add(values, epoch)
             self._writers[phase].flush()
+
+    def add_findings(self, epoch: int, findings: Sequence[Finding]) -> None:
+        """Add what is wrong to what `write_epoch` writes next.
+
+        Args:
+            epoch: Number of the epoch.
+            findings: What was found in it.
+        """
+        if findings:
+            page = pages.findings_page(sentences(findings))
+            self._writers["train"].add([page], epoch)
+
+    def write_costs(
+        self, epoch: int, costs: Mapping[str, float], steps: int
+    ) -> None:
+        """Write what the monitor itself has cost.
+
+        Args:
+            epoch: Number of the epoch.
+            costs: Costs by name, counted in calls of the train function.
+            steps: Steps that each call runs.
+        """
+        if not costs:
+            return
+        costs = dict(costs)
+        if "statistics_freq" in costs:
+            costs["statistics_freq"] *= steps
+        self._writers["train"].add(tags.cost_values(costs), epoch)
+        self._writers["train"].flush()
 
     def close(self) -> None:
         """Write how the training ended."""
@@ -122,6 +197,35 @@ class Runs:
             self._session.add(values, 0)
             self._session.flush()
 
+    def _unit_images(
+        self,
+        epoch: int,
+        statistics: Snapshots,
+        optional: Mapping[tuple[str, Place], Values],
+        shows_units: bool,
+    ) -> Iterator[events.Value]:
+        """The images of single units, with a column more than before."""
+        columns: dict[tuple[str, str, Place], np.ndarray] = {
+            (name, path, place): value
+            for (path, place), values in optional.items()
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+        }
+        for (path, place), snapshot in statistics.items():
+            rates = snapshot.firing_rates
+            if place.on == "output" and rates is not None:
+                columns["firing_rate", path, place] = rates
+        for key, column in columns.items():
+            history = self._units.setdefault(key, [])
+            history.append((epoch, column))
+            # Units that are never 0 would all look alike.
+            if shows_units and (
+                key[0] != "firing_rate"
+                or any((c < 1).any() for _, c in history)
+            ):
+                epochs, seen = zip(*history, strict=True)
+                yield tags.unit_image(*key, seen, epochs)
+
     def _heat_maps(
         self,
         epoch: int,
@@ -129,7 +233,6 @@ class Runs:
         statistics: Snapshots,
     ) -> list[events.Value]:
         """The overview images, with a column more than in the last epoch."""
-        self._epochs.append(epoch)
         columns = {"penalty": {}, "dead_fraction": {}}
         for path, layer in self._layers.items():
             if layer.terms:
@@ -145,6 +248,7 @@ class Runs:
         for name, column in columns.items():
             if column:
                 history = self._columns.setdefault(name, [])
-                history.append(column)
-                images.append(tags.heat_map(name, history, self._epochs))
+                history.append((epoch, column))
+                epochs, columns_so_far = zip(*history, strict=True)
+                images.append(tags.heat_map(name, columns_so_far, epochs))
         return images

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.term_sites import (
@@ -224,4 +225,5 @@ def steps_done(model: keras.Model) -> int:
         return 0
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     batches = getattr(inner, "gradient_accumulation_steps", None) or 1
-    return int(optimizer.iterations) * batches
+    # int() cannot read a MirroredVariable, a sum can.
+    return int(ops.add(optimizer.iterations, 0)) * batches

@@ -1,16 +1,17 @@
 """Recording of one model: its state, and how it reaches the model's steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
 from keras_actpen import backend, internals
 from keras_actpen.accumulators import LayerState
+from keras_actpen.optional_statistics import Values
 from keras_actpen.places import Place
 from keras_actpen.recording import log_key
 from keras_actpen.snapshots import StatisticsSnapshot
-from keras_actpen.stepping import SteppedFunction
+from keras_actpen.stepping import SteppedFunction, Stopwatch
 from keras_actpen.wrapper import PenalizedLayer
 
 
@@ -30,6 +31,8 @@ class Session:
                 path: LayerState(layer) for path, layer in layers.items()
             }
         self.states_by_id = {id(s.layer): s for s in self.states.values()}
+        # Names of the optional statistics that are taken.
+        self.optional: set[str] = set()
         self.functions: dict[str, SteppedFunction] = {}
         # Phase of the last step that was recorded.
         self.last_recorded = "train"
@@ -58,6 +61,22 @@ class Session:
             session = cls(model, layers)
             attributes["_recording_session"] = session
         return session
+
+    def record_also(self, names: Iterable[str]) -> None:
+        """Take optional statistics too, on the instrumented steps.
+
+        Args:
+            names: Their names; what has been asked for once stays.
+        """
+        if self.optional >= {*names}:
+            return
+        self.optional.update(names)
+        with backend.strategy_scope(self.model):
+            for state in self.states.values():
+                state.add_optional(names)
+        # They are made for the variables that there were.
+        self.restore_functions()
+        self.functions.clear()
 
     def install(self, user: keras.callbacks.Callback) -> None:
         """Start to hand the state through the model's steps.
@@ -109,31 +128,37 @@ class Session:
             self._users.remove(user)
         if self._users:
             return
-        for function in self.functions.values():
-            function.restore()
+        self.restore_functions()
         for state in self.states.values():
             state.uninstall()
         internals.unwrap_reported_logs(self.model)
 
-    def arm(self, phase: str, what: str) -> None:
+    def restore_functions(self) -> None:
+        """Leave the model its plain functions."""
+        for function in self.functions.values():
+            function.restore()
+
+    def arm(
+        self, phase: str, what: str, stopwatch: Stopwatch | None = None
+    ) -> None:
         """Record the next step.
 
         Args:
             phase: `"train"` or `"test"`.
             what: `"terms"`, or `"statistics"` for both; several monitors get
                 what any of them asks for.
+            stopwatch: What times the step, if it is to be timed.
         """
         function = self.functions[phase]
+        if stopwatch is not None:
+            function.stopwatches.append(stopwatch)
         if function.armed != "statistics":
             function.armed = what
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
         for state in self.states.values():
-            state.totals[phase].reset()
-            if phase == "train":
-                for statistics in state.statistics.values():
-                    statistics.reset()
+            state.reset(phase)
 
     def snapshots(self) -> dict[tuple[str, Place], StatisticsSnapshot]:
         """Statistics of every watched place, by path and place."""
@@ -141,6 +166,16 @@ class Session:
             (path, place): statistics.read()
             for path, state in self.states.items()
             for place, statistics in state.statistics.items()
+        }
+
+    def optional_values(
+        self, names: Iterable[str]
+    ) -> dict[tuple[str, Place], Values]:
+        """Values of optional statistics, by path and place."""
+        return {
+            (path, place): state.optional_values(place, names)
+            for path, state in self.states.items()
+            for place in state.optional
         }
 
     def means(self, phase: str) -> dict[str, float]:

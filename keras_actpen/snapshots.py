@@ -61,6 +61,17 @@ class StatisticsSnapshot:
         """Sum of the squares of the counted elements."""
         return self.m2 + self.count * self.mean**2
 
+    @property
+    def firing_rates(self) -> np.ndarray | None:
+        """For each unit the share of its elements that are finite and not 0.
+
+        `None` if nothing was seen or units are not told apart.
+        """
+        elements = self.count + self.nonfinite
+        if self.fired is None or not elements:
+            return None
+        return self.fired / (elements / len(self.fired))
+
     def merge(self, later: "StatisticsSnapshot") -> "StatisticsSnapshot":
         """Statistics of the elements of both, the histogram of `later`.
 

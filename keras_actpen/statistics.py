@@ -3,28 +3,28 @@
 import dataclasses
 import functools
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.device_state import (
+    DeviceState,
+    add_to_words,
+    count_by_unit,
+    counted_elements,
+    float_of_words,
+    power_of_two,
+    read_words,
+    state_variable,
+    total,
+)
 from keras_actpen.snapshots import StatisticsSnapshot
 
 BUCKETS = 30  # TensorBoard's own number.
 
-# A count is kept in two words, the lower one below this number: a float32
-# count stops at 2^24, an int32 one at 2^31.
-_WORD = 2**20
 
-_POWERS_OF_TWO = 2.0 ** np.arange(-126, 128).astype("float32")
-
-
-class ActivationStatistics(keras.layers.Layer):
+class ActivationStatistics(DeviceState):
     """Statistics of one watched tensor, kept on the device.
-
-    A layer only so that a layer that tracks it hands its variables through
-    the compiled step; it is never called. Its state shows in `variables`
-    alone: not in `weights`, `count_params()` or weight files.
 
     All sums are float32, in units of a power of two that follows the largest
     absolute value seen, so that neither 1e30 squared overflows nor 1e-30
@@ -39,36 +39,20 @@ class ActivationStatistics(keras.layers.Layer):
     def __init__(self, units: int | None, name: str | None = None):
         super().__init__(name=name)
         self.units = units
-        self.measures = _state("float32", 7, "measures", _start)
+        self.measures = state_variable((7,), "measures", initializer=_start)
         # Lower and upper word of the numbers of finite, zero and non-finite
-        # elements, then the buckets of the histogram. "int" is int64 on
-        # TensorFlow, whose XLA cannot reach an int32 variable from a GPU.
-        self.counts = _state("int", 6 + BUCKETS, "counts")
+        # elements, then the buckets of the histogram.
+        self.counts = state_variable((6 + BUCKETS,), "counts", dtype="int")
         self.fired = None
         if units is not None:
-            self.fired = _state("float32", units, "fired")
-        self.built = True
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        """Empty: the state is not part of the model."""
-        return []
-
-    def save_own_variables(self, store: dict) -> None:
-        """Save nothing."""
-
-    def load_own_variables(self, store: dict) -> None:
-        """Load nothing."""
+            self.fired = state_variable((units,), "fired")
 
     def reset(self) -> None:
         """Forget everything seen, on all replicas."""
+        super().reset()
         # tf.distribute divides what is assigned to a summed variable by the
         # number of replicas, which 0 and infinity survive.
         self.measures.assign(_start())
-        # Written without a look at the old value, which on JAX is gone
-        # between two steps.
-        for variable in self.variables[1:]:
-            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     def update(self, activations, mask=None) -> None:
         """Take in one batch, as part of a compiled step.
@@ -81,22 +65,21 @@ class ActivationStatistics(keras.layers.Layer):
                 `activations`, `False` where a position does not count, or
                 `None`.
         """
-        x, counted, seen = _select(activations, mask)
+        x, counted, seen = counted_elements(activations, mask)
         state = ops.convert_to_tensor(self.measures)
         counts = ops.convert_to_tensor(self.counts)
 
         finite = ops.where(counted, x, 0.0)
-        fired = _count(ops.not_equal(finite, 0.0))
-        new_count = _total(_count(counted))
+        fired = count_by_unit(ops.not_equal(finite, 0.0))
+        new_count = total(count_by_unit(counted))
         new_counts = ops.stack(
-            [new_count, new_count - _total(fired), seen - new_count]
+            [new_count, new_count - total(fired), seen - new_count]
         )
-        lower = counts[:3] + new_counts
-        upper = counts[3:6] + lower // _WORD
+        words = add_to_words(ops.reshape(counts[:6], (2, 3)), new_counts)
 
         low, high = _range(x, counted)
         low, high = ops.minimum(state[3], low), ops.maximum(state[4], high)
-        scale = ops.maximum(state[2], _power_of_two(ops.maximum(-low, high)))
+        scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
 
         # Two passes: the second, over deviations from the mean of the first,
         # corrects it and loses no digits where the mean is large.
@@ -110,8 +93,8 @@ class ActivationStatistics(keras.layers.Layer):
         # Chan's merge with what was seen before.
         rescale = state[2] / scale
         old_mean, old_m2 = state[0] * rescale, state[1] * rescale * rescale
-        old_n = _float_count(counts[0], counts[3])
-        share = _float_count(new_count, 0) / ops.maximum(old_n + n, 1.0)
+        old_n = float_of_words(counts[0], counts[3])
+        share = float_of_words(new_count, 0) / ops.maximum(old_n + n, 1.0)
         delta = mean - old_mean
         mean = old_mean + delta * share
         m2 = old_m2 + m2 + ops.square(delta) * old_n * share
@@ -119,7 +102,9 @@ class ActivationStatistics(keras.layers.Layer):
         # Last, because `state` and `counts` may be views of the variables.
         measures = ops.stack([mean, m2, scale, low, high])
         self.measures.assign(ops.concatenate([measures, state[5:]]))
-        self.counts.assign(ops.concatenate([lower % _WORD, upper, counts[6:]]))
+        self.counts.assign(
+            ops.concatenate([ops.reshape(words, (6,)), counts[6:]])
+        )
         if self.fired is not None:
             self.fired.assign_add(fired)
 
@@ -136,7 +121,7 @@ class ActivationStatistics(keras.layers.Layer):
                 `activations`, `False` where a position does not count, or
                 `None`.
         """
-        x, counted, _ = _select(activations, mask)
+        x, counted, _ = counted_elements(activations, mask)
         counted = ops.logical_and(counted, ops.not_equal(x, 0.0))
         low, high = backend.global_range(*_range(x, counted))
         # Nothing to count on any replica.
@@ -184,78 +169,17 @@ def _start(shape=(7,), dtype="float32"):
     return ops.convert_to_tensor(start, dtype)
 
 
-def _state(
-    dtype: str, size: int, name: str, initializer="zeros"
-) -> keras.Variable:
-    # Written by each replica alone and merged when read. A variable that is
-    # autocast would be read in half precision inside a mixed precision layer.
-    return keras.Variable(
-        initializer,
-        shape=(size,),
-        dtype=dtype,
-        trainable=False,
-        autocast=False,
-        synchronization="on_read",
-        aggregation="sum",
-        name=name,
-    )
-
-
-def _select(activations, mask):
-    """Float32 values, which of them count, and how many are not masked."""
-    x = ops.cast(ops.stop_gradient(activations), "float32")
-    if len(x.shape) == 1:
-        x = ops.expand_dims(x, -1)
-    counted = ops.isfinite(x)
-    size = ops.cast(ops.size(x), "int")
-    if mask is None:
-        return x, counted, size
-    mask = ops.cast(mask, "bool")
-    while len(mask.shape) < len(x.shape):
-        mask = ops.expand_dims(mask, -1)
-    mask_size = ops.maximum(ops.cast(ops.size(mask), "int"), 1)
-    seen = _total(_count(mask)) * (size // mask_size)
-    return x, ops.logical_and(counted, mask), seen
-
-
-def _count(condition):
-    """How often `condition` holds along all axes but the last, in float32.
-
-    Not `ops.count_nonzero`: 8 ms for 2 on TensorFlow (2.8 million elements),
-    and a deprecation warning of torch (Keras 3.15).
-    """
-    axes = tuple(range(len(condition.shape) - 1))
-    return ops.sum(ops.cast(condition, "float32"), axis=axes)
-
-
-def _total(counts):
-    return ops.sum(ops.cast(counts, "int"))
-
-
-def _float_count(lower, upper):
-    return ops.cast(lower, "float32") + float(_WORD) * ops.cast(
-        upper, "float32"
-    )
-
-
 def _range(x, counted):
     low = ops.min(ops.where(counted, x, np.inf), initial=np.inf)
     high = ops.max(ops.where(counted, x, -np.inf), initial=-np.inf)
     return low, high
 
 
-def _power_of_two(x):
-    """The largest power of two up to `x`, the smallest normal one at least."""
-    powers = ops.convert_to_tensor(_POWERS_OF_TWO)
-    return ops.max(ops.where(powers <= x, powers, powers[0]))
-
-
 def _snapshot(
     measures: np.ndarray, counts: np.ndarray, fired: np.ndarray | None
 ) -> StatisticsSnapshot:
     mean, m2, scale, low, high = measures[:5].astype("float64").tolist()
-    lower, upper = counts[:6].astype("int64").reshape(2, 3)
-    count, zeros, nonfinite = (lower + _WORD * upper).tolist()
+    count, zeros, nonfinite = read_words(counts[:6].reshape(2, 3)).tolist()
     return StatisticsSnapshot(
         count=count,
         mean=mean * scale,

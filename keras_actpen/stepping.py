@@ -7,21 +7,35 @@ nothing had been there.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import keras
 from keras import ops, tree
 
-from keras_actpen import accumulators, recording
+from keras_actpen import accumulators, backend, internals, recording
+from keras_actpen.attributes import attribute_in_front
 
 _RECORDERS = {
     "terms": accumulators.TermRecorder,
     "statistics": accumulators.StatisticsRecorder,
 }
 
-
 _RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}
+
+
+class Stopwatch(Protocol):
+    """Is told when a step begins and ends, the device waited for."""
+
+    def start(self) -> None:
+        """The step begins; nothing else is running."""
+
+    def stop(self, what: str | None) -> None:
+        """The step is done.
+
+        Args:
+            what: `"terms"` or `"statistics"`, what it recorded, or None.
+        """
 
 
 class SteppedFunction:
@@ -38,6 +52,8 @@ class SteppedFunction:
         self.phase = phase
         self.plain = plain
         self.armed: str | None = None
+        # Those that time the next step; no other step is waited for.
+        self.stopwatches: list[Stopwatch] = []
         # Made now, because on JAX the variables are gone between two steps.
         self._functions = {what: self._make(what) for what in _RECORDED[phase]}
         # JAX's distributed functions are made for a number of variables.
@@ -50,16 +66,38 @@ class SteppedFunction:
         args = session.with_coefficients(args)
         if armed is not None:
             session.last_recorded = self.phase
+        stopwatches, self.stopwatches = self.stopwatches, []
+        if not stopwatches:
+            return self._run(armed, args)
+        backend.wait_for(args)
+        for stopwatch in stopwatches:
+            stopwatch.start()
+        result = self._run(armed, args)
+        backend.wait_for(result)
+        for stopwatch in stopwatches:
+            stopwatch.stop(armed)
+        return result
+
+    def _run(self, armed: str | None, args: tuple) -> Any:
         function, step = self._functions.get(armed, self._unarmed)
-        if step is None:
-            return function(*args)
-        # The torch trainer looks the step up whenever it runs.
-        with _attribute(session.model, f"{self.phase}_step", step):
-            return function(*args)
+        model, name = self.session.model, f"{self.phase}_step"
+        with contextlib.ExitStack() as stack:
+            if step is not None:
+                # The torch trainer looks the step up whenever it runs.
+                stack.enter_context(attribute_in_front(model, name, step))
+            try:
+                return function(*args)
+            except KeyboardInterrupt:
+                # Keras tells no callback of it.
+                if keras.backend.backend() == "jax":
+                    internals.give_back_jax_state(model, args[0])
+                self.session.restore_functions()
+                raise
 
     def restore(self) -> None:
         """Leave the model its plain function."""
         self.armed = None
+        self.stopwatches = []
         model, name = self.session.model, f"{self.phase}_function"
         if getattr(model, name) is self:
             # One of an evaluation may have been made for our variables too.
@@ -72,7 +110,7 @@ class SteppedFunction:
         step = self._step(getattr(model, f"{self.phase}_step"), armed)
         name = f"{self.phase}_function"
         before = getattr(model, name)
-        with _attribute(model, f"{self.phase}_step", step):
+        with attribute_in_front(model, f"{self.phase}_step", step):
             # A step function of its own: jax.jit caches by equality, and
             # bound methods of the same model are equal.
             getattr(model, f"make_{name}")(force=True)
@@ -114,19 +152,3 @@ def _samples(data: Any):
         x = data
     first = next(part for part in tree.flatten(x) if part is not None)
     return ops.cast(ops.shape(first)[0], "float32")
-
-
-@contextlib.contextmanager
-def _attribute(model: keras.Model, name: str, value: Any) -> Iterator[None]:
-    """Give one instance an attribute in front of its class's for a while."""
-    attributes = vars(model)
-    missing = object()
-    previous = attributes.get(name, missing)
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        if previous is missing:
-            del attributes[name]
-        else:
-            attributes[name] = previous

@@ -4,13 +4,30 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.table import Table
 
 from keras_actpen.surgery import check_built, penalized_layers
+from keras_actpen.tables import LayerTable
 
 
 def penalty_summary(model: keras.Model) -> None:
     """Print the penalised and watched layers, like `model.summary()`.
+
+    A table with the path, class and output shape of every layer, and for
+    every term what it is on, its name and its coefficient. In a notebook the
+    table is shown as HTML. Where it is too wide for the terminal, the path
+    of a layer stands above its terms.
+
+    Example:
+    >>> from keras_actpen import attach_penalty
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")], name="tiny")
+    >>> penalty_summary(attach_penalty(model, "relu", l2=0.5))
+    Penalties of model 'tiny'
+    ┏━━━━━━━┳━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━┳━━━━━━━━━━━━━┓
+    ┃ Layer ┃ Class ┃ Output shape ┃ On     ┃ Term ┃ Coefficient ┃
+    ┡━━━━━━━╇━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━╇━━━━━━━━━━━━━┩
+    │ relu  │ ReLU  │ (None, 2)    │ output │ l2   │         0.5 │
+    └───────┴───────┴──────────────┴────────┴──────┴─────────────┘
 
     Args:
         model: A built `keras.Model`.
@@ -20,10 +37,16 @@ def penalty_summary(model: keras.Model) -> None:
         ValueError: If it is not built.
     """
     check_built(model)
-    table = Table(title=f"Penalties of model {model.name!r}")
-    for title in ("Layer", "Class", "Output shape", "On", "Term"):
-        table.add_column(title, overflow="fold")
-    table.add_column("Coefficient", justify="right")
+    table = LayerTable(
+        f"Penalties of model {model.name!r}",
+        [
+            ("Class", "left"),
+            ("Output shape", "left"),
+            ("On", "left"),
+            ("Term", "left"),
+            ("Coefficient", "right"),
+        ],
+    )
     for path, layer in penalized_layers(model).items():
         about = (path, type(layer).__name__, output_shape(layer))
         for name, term in layer.terms.items():
@@ -31,8 +54,9 @@ def penalty_summary(model: keras.Model) -> None:
             table.add_row(*about, str(term.place), name, coefficient)
         if not layer.terms:
             table.add_row(*about, str(layer.places[0]), "watched", "")
-    if not table.row_count:
+    if not table.rows:
         table.add_row("none", "", "", "", "", "")
+    # In a notebook rich shows HTML.
     Console().print(table)
 
 

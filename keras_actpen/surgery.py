@@ -114,6 +114,13 @@ def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
 
     Adds nothing to the loss. Weights are shared as in `attach_penalty`.
 
+    Example:
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(2, name="dense_4")])
+    >>> model = watch_activations(model, "*")
+    >>> list(penalized_layers(model)), model.losses
+    (['dense_4'], [])
+
     Args:
         model: A built `keras.Model`.
         layers: Which layers, as in `attach_penalty`.
@@ -139,6 +146,14 @@ def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
 
 def detach_penalty(model: keras.Model, layers: Any = None) -> keras.Model:
     """Take the penalties off again.
+
+    Example:
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(2, name="dense_4")])
+    >>> penalized = attach_penalty(model, "dense_4", l2=0.01)
+    >>> plain = detach_penalty(penalized)
+    >>> penalized_layers(plain), plain.get_layer("dense_4") is model.layers[0]
+    ({}, True)
 
     Args:
         model: A model with penalised or watched layers.

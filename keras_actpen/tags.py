@@ -5,7 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_actpen import events, heatmaps
+from keras_actpen import events, heatmaps, unit_maps
+from keras_actpen.optional_statistics import (
+    DEFINITIONS as OPTIONAL_DEFINITIONS,
+)
+from keras_actpen.optional_statistics import Values
 from keras_actpen.places import Place
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer
@@ -26,6 +30,32 @@ _HISTOGRAM = (
     "out (`zero_fraction` counts them), and so are NaN and infinities "
     "(`nonfinite` counts them)."
 )
+COSTS = {
+    "overhead": (
+        "Extra time of the epoch's instrumented steps, as a share of what all "
+        "its steps would take plain."
+    ),
+    "statistics_freq": (
+        "Steps from one instrumented step to the next, in the long run."
+    ),
+    "step_ratio": (
+        "Time of an instrumented step divided by that of a plain one: medians "
+        "of the last few that were timed."
+    ),
+    "writing_share": (
+        "Share of the epoch's time in which the monitor read the device and "
+        "wrote to `log_dir`."
+    ),
+}
+FIRING_RATE = (
+    "Share of the positions in which each unit is not 0, an image of units by "
+    "epochs. There is none for a layer whose units never are 0."
+)
+_DEFINITIONS = {
+    **DEFINITIONS,
+    **OPTIONAL_DEFINITIONS,
+    "firing_rate": FIRING_RATE,
+}
 _HEAT_MAPS = {
     "dead_fraction": "Share of dead units, layers by epochs.",
     "penalty": "Sum of the penalty terms, layers by epochs.",
@@ -124,6 +154,22 @@ def coefficient_values(
         )
 
 
+def cost_values(costs: Mapping[str, float]) -> Iterator[events.Value]:
+    """Points of what the monitor itself costs."""
+    for name, value in costs.items():
+        yield events.scalar(f"monitor/{name}", value, COSTS[name])
+
+
+def optional_values(
+    path: str, place: Place, values: Values
+) -> Iterator[events.Value]:
+    """Points of the optional statistics that have been seen."""
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isnan(value):
+            tag = statistic_tag(name, path, place)
+            yield events.scalar(tag, value, _DEFINITIONS[name])
+
+
 def statistic_values(
     path: str, place: Place, snapshot: StatisticsSnapshot
 ) -> Iterator[events.Value]:
@@ -167,6 +213,33 @@ def coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
         for path, layer in layers.items()
         for name in layer.terms
     }
+
+
+def unit_image(
+    name: str,
+    path: str,
+    place: Place,
+    columns: Sequence[np.ndarray],
+    epochs: Sequence[int],
+) -> events.Value:
+    """An image of a layer's units by epochs.
+
+    Args:
+        name: `"firing_rate"` or the name of an optional statistic.
+        path: Path of the layer.
+        place: The place.
+        columns: For each epoch an array of one value a unit.
+        epochs: Numbers of the epochs.
+    """
+    tag = statistic_tag(name, path, place)
+    pixels = unit_maps.unit_map(
+        f"{name.replace('_', ' ')}: {tag.partition('/')[2]}",
+        epochs,
+        np.stack(columns, axis=1),
+        low=0.0,
+        high=1.0 if name == "firing_rate" else None,
+    )
+    return events.image(tag, pixels, _DEFINITIONS[name])
 
 
 def heat_map(

@@ -11,6 +11,8 @@ from keras import ops
 from keras_actpen import backend, internals, penalties, recording
 from keras_actpen.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.delegation import DelegatingLayer
+from keras_actpen.descriptions import described, parts
+from keras_actpen.penalties.base import check_term_name
 from keras_actpen.pending import Call, calls_of
 from keras_actpen.places import Place, observed_call
 
@@ -224,24 +226,27 @@ class PenalizedLayer(DelegatingLayer):
     @classmethod
     def from_config(cls, config):
         """Re-create the layer and its penalties."""
-        terms = {
-            name: Term(
-                penalties.deserialize(term["penalty"]),
-                Place(term["on"], term["output"]),
+        inner, given, on, output = parts(
+            "config", config, "layer", "terms", "on", "output"
+        )
+        parts("terms", given)
+        terms, coefficients = {}, {}
+        for name, term in given.items():
+            penalty, coefficients[check_term_name(name)], *place = parts(
+                "term", term, "penalty", "coefficient", "on", "output"
             )
-            for name, term in config["terms"].items()
-        }
+            terms[name] = Term(penalties.deserialize(penalty), Place(*place))
         # Keras looks the class up by its registered name, which all these
         # classes share: `cls` may be that of another wrapped class.
         layer = PenalizedLayer(
-            keras.saving.deserialize_keras_object(config["layer"]),
+            described("layer", inner, keras.layers.Layer),
             terms,
-            on=config["on"],
-            output=config["output"],
+            on=on,
+            output=output,
         )
-        for name, term in config["terms"].items():
-            if term["coefficient"] != layer.coefficients[name]:
-                layer.coefficients[name] = term["coefficient"]
+        for name, coefficient in coefficients.items():
+            if coefficient != layer.coefficients[name]:
+                layer.coefficients[name] = coefficient
         return layer
 
 

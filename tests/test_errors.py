@@ -23,6 +23,7 @@ from keras_actpen import (
     detach_penalty,
     penalized_layers,
     penalties,
+    penalty_report,
     penalty_summary,
     penalty_terms,
     watch_activations,
@@ -63,6 +64,7 @@ FUNCTIONS = [
     detach_penalty,
     penalty_summary,
     lambda model: penalty_terms(model, np.zeros((1, 4))),
+    lambda model: penalty_report(model, np.zeros((1, 4))),
 ]
 
 

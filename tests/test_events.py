@@ -98,7 +98,8 @@ def every_kind():
             [("d", [chart, margin]), ("e", [])], unfolded=1
         ),
         dashboards.hparams_config(
-            {"d/l2": "coefficient"}, {("train", "actpen/task_loss"): "loss"}
+            {"d/l2": "coefficient"},
+            {("train", "actpen/task_loss"): dashboards.Column("task", "loss")},
         ),
         dashboards.session_start({"d/l2": np.float32(0.5), "on": "output"}),
         dashboards.session_end("failure"),
@@ -227,9 +228,10 @@ def test_hparams_parse_back():
     )
     (info,) = experiment.hparam_infos
     assert (info.name, info.description) == ("d/l2", "coefficient")
+    assert info.type == api_pb2.DATA_TYPE_FLOAT64
     (metric,) = experiment.metric_infos
     assert (metric.name.group, metric.name.tag) == ("train", "actpen/task_loss")
-    assert metric.description == "loss"
+    assert (metric.display_name, metric.description) == ("task", "loss")
     session = hparams_metadata.parse_session_start_info_plugin_data(
         start.metadata.plugin_data.content
     )
@@ -253,6 +255,19 @@ def test_sessions_of_one_trial_share_a_group():
 
     assert group({"a": 1.0}) == group({"a": 1.0}) != group({"a": 2.0})
     assert group({"a": 1.0}, trial="trial 7") == "trial 7"
+
+
+def test_trial_names_tell_runs_apart(tmp_path, monkeypatch):
+    name = dashboards.trial_name
+    names = [
+        name(tmp_path / place / "l2=0.1", run)
+        for place in "ab"
+        for run in ("actpen", "actpen-2")
+    ]
+    assert len(set(names)) == 4
+    assert names[1].startswith("l2=0.1/actpen-2 (")
+    monkeypatch.chdir(tmp_path)
+    assert name("a/l2=0.1", "actpen") == names[0]
 
 
 # Errors, whole.
@@ -371,7 +386,9 @@ def test_tensorflow_stays_unloaded(tmp_path):
             events.text("t", "x"),
             events.image("i", np.zeros((2, 2), np.uint8)),
             dashboards.custom_scalars_layout([("a", [chart, margin])]),
-            dashboards.hparams_config({{"l2": ""}}, {{("train", "s"): ""}}),
+            dashboards.hparams_config(
+                {{"l2": ""}}, {{("train", "s"): dashboards.Column("s", "")}}
+            ),
             dashboards.session_start({{"l2": 0.1}}),
             dashboards.session_end(),
         ], 0)

@@ -2,12 +2,14 @@ import doctest
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_actpen import heatmaps
+from keras_actpen import drawing, heatmaps, unit_maps
 from keras_actpen.heatmaps import heat_map
+from keras_actpen.unit_maps import unit_map
 
 GREY = (208, 208, 208)
 WHITE = (255, 255, 255)
@@ -173,21 +175,21 @@ def test_epoch_numbers_never_overlap(start, stride, count):
     ],
 )
 def test_round_epochs_are_numbered(columns, numbered):
-    centres = heatmaps._centres(0, 600, len(columns))
-    chosen = heatmaps._ticks(columns, centres, 100)
+    centres = drawing.centres(0, 600, len(columns))
+    chosen = drawing.ticks(columns, centres, 100)
     assert sorted(columns[index] for index in chosen) == numbered
 
 
 def test_long_texts_are_shortened_in_the_middle():
     text = "encoder/layer_11/feed_forward/intermediate_dense"
-    shown = heatmaps._shorten(text, 250)
+    shown = drawing.shorten(text, 250)
     head, tail = shown.split("…")
     assert text.startswith(head)
     assert text.endswith(tail)
     assert tail == "mediate_dense"
-    assert 220 < heatmaps._text_width(shown) <= 250
-    assert heatmaps._shorten("dense", 250) == "dense"
-    assert heatmaps._shorten("two\nlines", 250) == "two lines"
+    assert 220 < drawing.text_width(shown) <= 250
+    assert drawing.shorten("dense", 250) == "dense"
+    assert drawing.shorten("two\nlines", 250) == "two lines"
 
 
 def test_a_long_title_or_path_moves_nothing():
@@ -214,7 +216,7 @@ def test_a_long_title_or_path_moves_nothing():
     ],
 )
 def test_numbers_have_three_significant_digits(value, text):
-    assert heatmaps._number(value) == text
+    assert drawing.number(value) == text
 
 
 def test_the_colour_bar_spans_the_scale():
@@ -272,12 +274,17 @@ def test_limits_out_of_order_are_refused(low, high):
 
 
 def test_neither_keras_nor_tensorboard_is_imported():
+    # A package of that name without its own imports.
     code = (
-        "import runpy, sys; runpy.run_path(sys.argv[1]);"
+        "import sys, types\n"
+        "package = types.ModuleType('keras_actpen')\n"
+        "package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['keras_actpen'] = package\n"
+        "import keras_actpen.heatmaps, keras_actpen.unit_maps\n"
         "print({'keras', 'tensorflow', 'tensorboard'} & set(sys.modules))"
     )
     loaded = subprocess.run(
-        [sys.executable, "-c", code, heatmaps.__file__],
+        [sys.executable, "-c", code, Path(heatmaps.__file__).parent],
         capture_output=True,
         text=True,
         check=True,
@@ -285,5 +292,77 @@ def test_neither_keras_nor_tensorboard_is_imported():
     assert loaded.stdout.strip() == "set()"
 
 
-def test_example():
-    assert doctest.testmod(heatmaps) == (0, 1)
+@pytest.mark.parametrize("module", [heatmaps, unit_maps])
+def test_example(module):
+    assert doctest.testmod(module) == (0, 1)
+
+
+# Units by epochs
+
+
+def unit_rows(pixels):
+    """Colours of the rows of a map of one epoch, from top to bottom."""
+    column = pixels[:, 600]
+    inside = column[:, :] != WHITE
+    rows = np.flatnonzero(inside.any(axis=-1))
+    # Above them is the colour bar, below them maybe a digit.
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) > 8) + 1)
+    part = max(parts, key=len)
+    return column[part[0] : part[-1] + 1]
+
+
+@pytest.mark.parametrize("units", [1, 3, 60, 240, 241, 512, 5000])
+@pytest.mark.parametrize("columns", [1, 40, 500])
+def test_units_fit_whatever_their_number(units, columns):
+    values = np.linspace(0, 1, units * columns).reshape(units, columns)
+    pixels = unit_map("firing rate: dense", range(columns), values)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[1:] == (700, 3)
+    assert pixels.shape[0] <= 480 + 4 * 34 + 20
+    frame = ink(pixels)
+    frame[3:-3, 3:-3] = False
+    assert not frame.any()
+
+
+def test_units_are_in_order_and_alike_in_height():
+    values = np.linspace(0, 1, 120)[:, None]
+    rows = unit_rows(unit_map("", [0], values))
+    assert len(rows) == 480
+    lightness = rows[2::4] @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness) >= 0).all()
+    assert tuple(rows[1]) == DARKEST
+    assert tuple(rows[-2]) == BRIGHTEST
+
+
+def test_a_row_of_many_units_is_their_mean():
+    values = np.zeros((512, 1))
+    values[3:6] = [[0.0], [1.0], [0.5]]
+    values[6:9] = [[np.nan], [1.0], [1.0]]
+    values[9:12] = np.nan
+    rows = unit_rows(unit_map("", [0], values, low=0.0, high=1.0))
+    assert len(rows) == 2 * 171
+    expected = [DARKEST, (33, 144, 141), BRIGHTEST, GREY, DARKEST]
+    assert [tuple(row) for row in rows[1:10:2]] == expected
+
+
+def test_unit_numbers_never_overlap():
+    for units in (1, 2, 13, 16, 100, 512, 1000, 4096):
+        pixels = unit_map("", [0], np.zeros((units, 1)))
+        # "unit" stands above them, "epoch" below.
+        labels = ink(pixels[78:, :70]).any(axis=1)
+        y = np.flatnonzero(labels)
+        breaks = np.flatnonzero(np.diff(y) > 3)
+        heights = np.diff([0, *(breaks + 1), len(y)])
+        assert heights.max() <= 24, units
+        assert 2 <= len(heights) <= 20, units
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 1), (2,), (1, 2, 1)])
+def test_units_of_another_shape_are_refused(shape):
+    message = (
+        "Invalid value received for argument `values`. Expected an array of "
+        "shape (units, columns), at least one of each, here (units, 2). "
+        f"Received: an array of shape {shape}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        unit_map("title", [0, 1], np.zeros(shape))

@@ -222,7 +222,8 @@ def test_terms_of_train_on_batch_are_the_loss(tmp_path):
 
 def test_terms_of_a_shared_layer_are_the_sum_of_its_calls():
     model = compiled(attach_penalty(shared(), "dense_4", l2=0.5), 0.0)
-    history = fit(model, PenaltyMonitor(None), epochs=1, batch_size=10)
+    monitor = PenaltyMonitor(None, alerts=())
+    history = fit(model, monitor, epochs=1, batch_size=10)
     task = compiled(
         keras.Model(model.inputs, model.outputs, name="task"), 0.0
     ).evaluate(*data(), batch_size=10, verbose=0)
@@ -259,6 +260,8 @@ BATCH_TAGS = {
 }
 LAYER_TAGS = expected_tags() | expected_tags(path="head", terms=["l2"])
 HISTOGRAMS = {"activation.values/dense_4", "activation.values/head"}
+# The outputs of the head are never exactly 0.
+FIRING = {"activation.firing_rate/dense_4"}
 IMAGES = {"actpen/penalty_by_layer", "actpen/dead_fraction_by_layer"}
 ONCE = {"actpen/attached", "custom_scalars__config__"}
 SESSION = {
@@ -295,7 +298,7 @@ def test_log_holds_exactly(tmp_path, arguments, batch_steps, histogram_steps):
     if batch_steps:
         train |= dict.fromkeys(BATCH_TAGS, batch_steps)
     if histogram_steps:
-        train |= dict.fromkeys(HISTOGRAMS, histogram_steps)
+        train |= dict.fromkeys(HISTOGRAMS | FIRING, histogram_steps)
     if histogram_steps is None:
         train = {t: s for t, s in train.items() if not is_statistic(t)}
     terms = {key for key in history if key.startswith("penalty/")}
@@ -375,7 +378,7 @@ def test_layout_and_text_page_name_every_layer_in_model_order(tmp_path):
         for line in page.item().decode().splitlines()
         if line.startswith("- **")
     ]
-    assert statistics == STATISTICS
+    assert statistics == [*STATISTICS, "firing_rate"]
 
 
 def test_watching_logs_statistics_and_no_term(tmp_path):
@@ -384,7 +387,7 @@ def test_watching_logs_statistics_and_no_term(tmp_path):
     assert set(history) == {"loss", "val_loss"}
     log = event_logs.read(tmp_path)
     overview = {"actpen/dead_fraction_by_layer", "metric/loss"}
-    tags = expected_tags(terms=()) | {"activation.values/dense_4"}
+    tags = expected_tags(terms=()) | {"activation.values/dense_4"} | FIRING
     assert {run: set(tags) for run, tags in log.items()} == {
         "actpen/train": tags | overview | ONCE,
         "actpen/validation": {"metric/loss"},
@@ -593,7 +596,7 @@ def test_statistics_leave_out_masked_and_count_nonfinite(tmp_path):
         batch_size=6,
         epochs=2,
         verbose=0,
-        callbacks=[PenaltyMonitor(tmp_path)],
+        callbacks=[PenaltyMonitor(tmp_path, alerts=())],
     )
     log = event_logs.read(tmp_path)
     assert_statistics(log, "hidden", "activation", seen, seen)

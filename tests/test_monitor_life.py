@@ -203,13 +203,23 @@ def test_beside_the_tensorboard_callback_of_keras(tmp_path, first):
 
 def test_a_copy_holds_the_arguments_alone(tmp_path):
     monitor = PenaltyMonitor(
-        tmp_path, update_freq=3, histogram_freq=2, statistics_freq=7
+        tmp_path,
+        update_freq=3,
+        histogram_freq=2,
+        statistics_freq=7,
+        statistics=("kurtosis",),
+        alerts={"dead": 0.9},
+        on_finding=print,
     )
     arguments = {
         "log_dir": str(tmp_path),
         "update_freq": 3,
         "histogram_freq": 2,
         "statistics_freq": 7,
+        "max_overhead": None,
+        "statistics": ("kurtosis",),
+        "alerts": {"dead": 0.9},
+        "on_finding": print,
     }
     model = penalised()
     for _ in range(2):

@@ -133,7 +133,7 @@ def test_beside_a_monitor(tmp_path):
     steps, history = fit(
         constant_model(),
         PenaltyScheduler(lambda t: t / 4),
-        PenaltyMonitor(tmp_path),
+        PenaltyMonitor(tmp_path, alerts=()),
         epochs=2,
     )
     np.testing.assert_allclose(

@@ -8,10 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from compiled_steps import compiled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
+from optional_by_hand import assert_values as assert_optional
+from optional_by_hand import expected as expected_optional
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
@@ -31,31 +34,6 @@ NAMES = [
     "nonfinite",
 ]
 FLOATS = st.floats(width=32, allow_subnormal=False)
-
-
-def compiled(function, variables, jit=True):
-    """`function(*arrays)` as a backend compiles it, assigning `variables`."""
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, jit_compile=jit)
-    if BACKEND == "jax":
-        import jax
-
-        @jax.jit
-        def pure(values, *arrays):
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping) as scope:
-                function(*arrays)
-            return [scope.get_current_value(v) for v in variables]
-
-        def step(*arrays):
-            values = pure([v.value for v in variables], *arrays)
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-
-        return step
-    return function
 
 
 def float32(values):
@@ -412,12 +390,16 @@ def test_the_empty_snapshot_is_neutral():
 class Watch(keras.layers.Layer):
     """Passes its inputs through and watches them."""
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, optional=(), **kwargs):
         super().__init__(**kwargs)
+        self.activation = keras.activations.tanh
         self.statistics = ActivationStatistics(units)
+        self.optional = [kind.of(self, units) for kind in optional]
 
     def call(self, inputs):
         self.statistics.update(inputs)
+        for statistic in self.optional:
+            statistic.update(inputs)
         self.statistics.update_histogram(inputs)
         return inputs
 
@@ -427,7 +409,9 @@ class Reset(keras.callbacks.Callback):
         self.model.get_layer("watch").statistics.reset()
 
 
-def small_model(watched=True, learning_rate=0.0, dtype=None, **compile_args):
+def small_model(
+    watched=True, learning_rate=0.0, dtype=None, optional=(), **compile_args
+):
     identity = keras.initializers.Identity()
     layers = [
         keras.Input((5,)),
@@ -435,7 +419,7 @@ def small_model(watched=True, learning_rate=0.0, dtype=None, **compile_args):
         keras.layers.Dense(1, kernel_initializer="ones", dtype=dtype),
     ]
     if watched:
-        layers.insert(2, Watch(5, name="watch", dtype=dtype))
+        layers.insert(2, Watch(5, optional, name="watch", dtype=dtype))
     model = keras.Sequential(layers)
     optimizer = keras.optimizers.SGD(learning_rate)
     model.compile(optimizer, "mse", **compile_args)
@@ -579,12 +563,15 @@ REPLICAS = """
 
     import numpy as np
 
-    from tests.test_statistics import small_model
+    from keras_actpen.optional_statistics import STATES
+    from test_statistics import small_model
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
-        model = small_model(jit_compile=False)
+        kinds = list(dict.fromkeys(STATES.values()))
+        model = small_model(jit_compile=False, optional=kinds)
     statistics = model.get_layer("watch").statistics
+    optional = model.get_layer("watch").optional
     x = np.load(sys.argv[1])
 
     def result():
@@ -597,7 +584,11 @@ REPLICAS = """
     statistics.reset()
     assert np.isnan(list(statistics.read().values().values())).all()
     results.append(result())
-    print(json.dumps(results))
+    values = {}
+    for statistic in optional:
+        values |= statistic.read()
+    values["unit_rms"] = values["unit_rms"].tolist()
+    print(json.dumps([results, values]))
 """
 
 
@@ -608,7 +599,7 @@ def test_replicas_are_merged(tmp_path):
     x[np.arange(24) % 8 < 4] *= 100
     x[:, 4] = 0
     np.save(tmp_path / "x.npy", x)
-    root = Path(__file__).parents[1]
+    tests = Path(__file__).parent
     run = subprocess.run(
         [
             sys.executable,
@@ -616,17 +607,19 @@ def test_replicas_are_merged(tmp_path):
             textwrap.dedent(REPLICAS),
             str(tmp_path / "x.npy"),
         ],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(tests)},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    first, second, after_reset = json.loads(run.stdout.splitlines()[-1])
+    results, optional = json.loads(run.stdout.splitlines()[-1])
+    first, second, after_reset = results
     assert first[2] == x.size
     assert second[2] == 2 * x.size
     for values, histogram, _ in (first, second, after_reset):
         assert_values(values, expected(x))
         np.testing.assert_array_equal(histogram, buckets(x[16:]))
     assert after_reset == first
+    # The same batches three times over.
+    assert_optional(optional, expected_optional(np.concatenate([x] * 3)))

@@ -116,18 +116,26 @@ def traces(function):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does not trace")
-def test_one_extra_compilation_a_fit_and_none_in_a_second(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"max_overhead": 0.5, "statistics": ("kurtosis", "unit_rms")}],
+    ids=["default", "more"],
+)
+def test_one_extra_compilation_a_fit_and_none_in_a_second(tmp_path, arguments):
     x, y = data(8)
     more = {"validation_data": (x, y)}
     model = quick()
     plain = traces(lambda: fit(quick(), **more))
     test = traces(lambda: model.evaluate(x, y, batch_size=4, verbose=0))
     train = plain - test
-    first = traces(lambda: fit(model, PenaltyMonitor(tmp_path), **more))
+    first = traces(
+        lambda: fit(model, PenaltyMonitor(tmp_path, **arguments), **more)
+    )
     # Terms and statistics in training; terms in validation.
     assert first <= 2 * train + test
     # Another monitor, a validation and an evaluation.
-    assert traces(lambda: fit(model, PenaltyMonitor(tmp_path), **more)) == 0
+    second = PenaltyMonitor(tmp_path, **arguments)
+    assert traces(lambda: fit(model, second, **more)) == 0
     evaluate = {"batch_size": 4, "callbacks": [PenaltyMonitor(None)]}
     assert traces(lambda: model.evaluate(x, y, verbose=0, **evaluate)) == 0
     assert traces(lambda: model.evaluate(x, y, batch_size=4, verbose=0)) == 0

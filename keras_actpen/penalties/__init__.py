@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_actpen.descriptions import described
 from keras_actpen.penalties.base import Penalty, snake_case
 from keras_actpen.penalties.bounds import Range, Saturation
 from keras_actpen.penalties.decorrelation import (
@@ -123,11 +124,16 @@ def deserialize(
             wrote the description.
 
     Raises:
+        TypeError: If the description names a class that is not registered.
         ValueError: If the description holds a lambda and Keras's safe mode is
-            on, or names a class that is not registered.
+            on, or describes no penalty.
     """
-    return keras.saving.deserialize_keras_object(
-        config, custom_objects=custom_objects, safe_mode=safe_mode
+    return described(
+        "config",
+        config,
+        Penalty,
+        custom_objects=custom_objects,
+        safe_mode=safe_mode,
     )
 
 
@@ -141,13 +147,14 @@ def get(identifier: "Penalty | str | dict[str, Any] | Callable") -> Penalty:
             or a function `f(activations) -> scalar`.
 
     Raises:
-        ValueError: If a string names no penalty.
+        ValueError: If a string names or a dictionary describes no penalty.
         TypeError: If `identifier` is none of these.
     """
     if isinstance(identifier, Penalty):
         return identifier
     if isinstance(identifier, dict):
-        return get(deserialize(identifier))
+        # Not a Penalty alone: Keras serialises regularizers and functions.
+        return get(described("penalty", identifier, Callable))
     if isinstance(identifier, str):
         if identifier not in _BY_IDENTIFIER:
             known = sorted(snake_case(cls.__name__) for cls in _CLASSES)

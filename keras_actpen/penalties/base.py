@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_actpen.penalties.reductions import apply_mask, divide, reduce
 from keras_actpen.penalties.targets import check_rank
 
 REDUCTIONS = ("batch", "mean", "sum")
+FLOAT32_MAX = float(np.finfo("float32").max)
 
 
 def check_number(
@@ -39,12 +41,16 @@ def check_number(
             f"{expected}. Received: {argument}={value!r} (of type "
             f"{type(value).__name__})"
         )
-    if not math.isfinite(value) or not suits(value):
+    try:
+        number = float(value)
+    except OverflowError:  # of a long integer
+        number = math.inf
+    if not math.isfinite(number) or not suits(number):
         raise ValueError(
             f"Invalid value received for argument `{argument}`. Expected "
             f"{expected}. Received: {argument}={value!r}"
         )
-    return float(value)
+    return number
 
 
 def check_coefficient(argument: str, value: Any) -> float:
@@ -52,13 +58,20 @@ def check_coefficient(argument: str, value: Any) -> float:
 
     Raises:
         TypeError: If `value` is not a real number.
-        ValueError: If `value` is negative, NaN or infinite.
+        ValueError: If `value` is negative, NaN or infinite, or infinite in
+            float32, which the device keeps coefficients in.
     """
-    return check_number(
+    number = check_number(
         argument,
         value,
         f"a finite number >= 0, for example {argument}=0.01",
         lambda value: value >= 0,
+    )
+    return check_number(
+        argument,
+        number,
+        f"a number that float32 can hold, for example {argument}=0.01",
+        lambda value: value <= FLOAT32_MAX,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_actpen.descriptions import described, parts
 from keras_actpen.penalties.base import Penalty, at_least_float32, snake_case
 from keras_actpen.penalties.reductions import apply_mask, safe_divisor
 
@@ -87,11 +88,9 @@ class FunctionPenalty(Penalty):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "FunctionPenalty":
         """Re-create a penalty from `get_config()`, under Keras's safe mode."""
-        config = dict(config)
-        config["function"] = keras.saving.deserialize_keras_object(
-            config["function"]
-        )
-        return cls(**config)
+        (function,) = parts("config", config, "function")
+        function = described("function", function, Callable)
+        return cls(**{**config, "function": function})
 
     def __repr__(self) -> str:
         """Show the function itself, which its configuration would not."""

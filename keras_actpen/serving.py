@@ -1,0 +1,91 @@
+"""How logs are looked at: a TensorBoard server of one's own."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import IO
+
+from rich.console import Console
+
+START_SECONDS = 60
+
+
+@contextlib.contextmanager
+def tensorboard_server(
+    log_dir: str | os.PathLike[str], *arguments: str
+) -> Iterator[str]:
+    """Run TensorBoard on a free port that only this machine can reach.
+
+    Args:
+        log_dir: Its log directory.
+        arguments: Further arguments of its command line.
+
+    Yields:
+        Its address, `http://127.0.0.1:<port>/`, once it answers.
+
+    Raises:
+        RuntimeError: If it does not start.
+    """
+    command = [
+        *(sys.executable, "-m", "tensorboard.main"),
+        *("--logdir", os.fspath(log_dir)),
+        # 0: a free port, named in the output.
+        *("--host", "127.0.0.1", "--port", "0"),
+        *arguments,
+    ]
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            yield _wait_until_it_answers(process, output)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def say_how_to_open(log_dir: str) -> None:
+    """Print the command that shows a log directory."""
+    _say(
+        "\nSee every term and the activations in TensorBoard:\n\n"
+        f"    tensorboard --logdir {log_dir}\n\n"
+        "then open http://localhost:6006/?smoothing=0"
+    )
+
+
+def stay_open(log_dir: str) -> None:
+    """Show a log directory in TensorBoard until Ctrl-C."""
+    with (
+        # Ctrl-C ends the wait, and with it the server.
+        contextlib.suppress(KeyboardInterrupt),
+        tensorboard_server(log_dir) as url,
+    ):
+        _say(f"\nTensorBoard: {url}?smoothing=0\nCtrl-C ends it.")
+        while True:
+            time.sleep(3600)
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, soft_wrap=True)
+
+
+def _wait_until_it_answers(process: subprocess.Popen, output: IO[str]) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        output.seek(0)
+        url = re.search(r"at (http://127\.0\.0\.1:\d+/)", output.read())
+        if url:
+            with urllib.request.urlopen(url[1]):
+                return url[1]
+        time.sleep(0.2)
+    output.seek(0)
+    raise RuntimeError(
+        f"TensorBoard did not start within {START_SECONDS} seconds. It "
+        f"said:\n{output.read()}"
+    )

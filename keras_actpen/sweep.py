@@ -1,0 +1,91 @@
+"""One penalty at several coefficients, from the same initial state."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_actpen.monitor import PenaltyMonitor
+from keras_actpen.surgery import penalized_layers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trained model does on a test set.
+
+    Attributes:
+        accuracy: Its accuracy.
+        task_loss: Its loss without the penalty terms.
+        penalty: Coefficient times value of all penalty terms.
+        zero_fraction: Share of exact zeros in the layer's activations.
+        mean_square: Mean square of the layer's activations.
+    """
+
+    accuracy: float
+    task_loss: float
+    penalty: float
+    zero_fraction: float
+    mean_square: float
+
+
+def log_spaced(middle: float, count: int = 5) -> list[float]:
+    """Coefficients around `middle`, each ten times the one before."""
+    return [
+        # Through text: 0.001 * 10 is 0.01, not 0.010000000000000002.
+        float(f"{middle * 10.0 ** (index - count // 2):.6g}")
+        for index in range(count)
+    ]
+
+
+def run_sweep(
+    model: keras.Model,
+    layer: str,
+    term: str,
+    coefficients: Iterable[float],
+    *,
+    log_dir: str | os.PathLike[str],
+    fit: Callable[[float, keras.callbacks.Callback], object],
+    measure: Callable[[], Measured],
+) -> dict[float, Measured]:
+    """Train a model once with each coefficient, always from the same state.
+
+    Weights, optimizer and the seeds of dropout are put back before each
+    training. Nothing is recompiled, since coefficients are device state.
+
+    Args:
+        model: A compiled model with a penalty. It is left as the last
+            coefficient has trained it.
+        layer: Path of the penalised layer.
+        term: Name of the term.
+        coefficients: The coefficients.
+        log_dir: Every coefficient logs into a directory of its own in it,
+            `<term>=<coefficient>`: TensorBoard on `log_dir` shows all of them.
+        fit: Trains the model with this coefficient and this callback.
+        measure: Says what the trained model does.
+
+    Returns:
+        What each coefficient led to.
+    """
+    model.optimizer.build(model.trainable_variables)
+    state = _state(model)
+    # Copies: on JAX and torch convert_to_numpy may return the live memory.
+    initial = [
+        np.array(keras.ops.convert_to_numpy(variable)) for variable in state
+    ]
+    measured = {}
+    for coefficient in coefficients:
+        for variable, value in zip(state, initial, strict=True):
+            variable.assign(value)
+        penalized_layers(model)[layer].coefficients[term] = coefficient
+        run = os.path.join(log_dir, f"{term}={coefficient:g}")
+        # Both ends of a sweep are meant to be too little and too much.
+        fit(coefficient, PenaltyMonitor(run, alerts=()))
+        measured[coefficient] = measure()
+    return measured
+
+
+def _state(model: keras.Model) -> list[keras.Variable]:
+    """All that a training changes: weights, optimizer, seeds of dropout."""
+    return [*model.variables, *model.optimizer.variables]
