@@ -1,9 +1,10 @@
 """Pictures of TensorBoard for the README, taken in headless Chromium.
 
     python -m keras_actpen demo --epochs 8 --log-dir logs
-    python benchmarks/screenshots.py logs
+    python -m keras_actpen demo --sweep --log-dir sweep
+    python benchmarks/screenshots.py logs sweep
 
-writes scalars.png and histograms.png to benchmarks/results.
+writes scalars.png, histograms.png and hparams.png to benchmarks/results.
 """
 
 import argparse
@@ -14,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "browser"))
 
 import tensorboard_pages  # noqa: E402, the path above has it
+from playwright.sync_api import Browser  # noqa: E402, beside its user
 
 RUNS = ("actpen", "actpen/train", "actpen/validation")
 SCALARS = (
@@ -25,25 +27,46 @@ SCALARS = (
     "metric/accuracy",
 )
 HISTOGRAMS = ("activation.values/dense_4",)
+COEFFICIENT = "dense_4/l1"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("log_dir", help="log directory of the demo")
+    parser.add_argument("sweep_dir", help="log directory of its sweep")
     parser.add_argument("--output", type=Path, default=HERE / "results")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    with (
-        tensorboard_pages.serve(options.log_dir, RUNS) as url,
-        tensorboard_pages.chromium() as browser,
-    ):
+    with tensorboard_pages.chromium() as browser:
+        take_pictures_of_training(browser, options.log_dir, options.output)
+        take_picture_of_sweep(browser, options.sweep_dir, options.output)
+
+
+def take_pictures_of_training(
+    browser: Browser, log_dir: str, output: Path
+) -> None:
+    with tensorboard_pages.serve(log_dir, RUNS) as url:
         pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
         pages.scalars(SCALARS, "actpen|fraction|accuracy")
         pages.show_outliers()
-        pages.save_screenshot(options.output / "scalars.png", 1400, 1075)
+        pages.save_screenshot(output / "scalars.png", 1400, 1075)
         pages.histograms(HISTOGRAMS, "")
         pages.enlarge("tf-histogram-loader")
-        pages.save_screenshot(options.output / "histograms.png", 1400, 690)
+        pages.save_screenshot(output / "histograms.png", 1400, 690)
+
+
+def take_picture_of_sweep(browser: Browser, log_dir: str, output: Path) -> None:
+    runs = [
+        f"{directory.name}/actpen"
+        for directory in Path(log_dir).iterdir()
+        if directory.is_dir()
+    ]
+    with tensorboard_pages.serve(log_dir, runs) as url:
+        pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
+        pages.hparams([COEFFICIENT, "val_accuracy"])
+        pages.open_parallel_coordinates()
+        pages.choose_scale(COEFFICIENT, "Logarithmic")
+        pages.save_screenshot(output / "hparams.png", 1400, 800)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Run in a process of its own: a fit on several devices; prints JSON.
 
 Usage: `distributed.py HOW LOG_DIR`, where HOW is `single`, `mirrored`,
-`workers` (in each of the processes that TF_CONFIG names), `data_parallel` or
-`model_parallel`. Prints the history, the weights, and the loss and the terms
-of an `evaluate`; `workers` what a training loop of one's own gives.
+`workers` (in each of the processes that TF_CONFIG names), `data_parallel`,
+`model_parallel` or `processes` (of torch, which RANK and WORLD_SIZE name).
+Prints the history, the weights, and the loss and the terms of an `evaluate`;
+`workers` and `processes` what a training loop of one's own gives.
 """
 
 import contextlib
@@ -14,7 +15,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_actpen import PenaltyMonitor, attach_penalty, backend, penalties
+from keras_actpen import (
+    PenaltyMonitor,
+    attach_penalty,
+    backend,
+    penalties,
+    penalty_terms,
+)
 
 FEATURES, SAMPLES, BATCH, EPOCHS = 8, 32, 16, 3
 
@@ -31,7 +38,7 @@ def scope_of(how):
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
         return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
-    if how != "single":
+    if how.endswith("parallel"):
         devices = keras.distribution.list_devices("cpu")
         assert len(devices) == 8, devices
         if how == "data_parallel":
@@ -83,6 +90,9 @@ def main(how, log_dir):
     if how == "workers":
         print(json.dumps(by_workers(model, x, y, log_dir)))
         return
+    if how == "processes":
+        print(json.dumps(by_processes(model, x, y)))
+        return
     history = model.fit(
         x,
         y,
@@ -130,6 +140,12 @@ def by_workers(model, x, y, log_dir):
         model.fit(inputs, verbose=0, callbacks=[PenaltyMonitor(log_dir)])
     except ValueError as error:
         fitted = str(error)
+    monitor = keras.callbacks.CallbackList(
+        [PenaltyMonitor(log_dir)], model=model
+    )
+    monitor.on_train_begin()
+    monitor.on_epoch_begin(0)
+    monitor.on_train_end()
 
     def replica_step(x, y):
         with tf.GradientTape() as tape:
@@ -158,6 +174,49 @@ def by_workers(model, x, y, log_dir):
     ]
     return {
         "fit": fitted,
+        "losses": losses,
+        "weights": flat_weights(model),
+        "chief": backend.is_chief(model),
+    }
+
+
+def by_processes(model, x, y):
+    """A loop of one's own under DistributedDataParallel."""
+    import torch
+    from torch import distributed
+
+    distributed.init_process_group("gloo")
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    share = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
+
+    def averaged(value):
+        value = torch.as_tensor(value).detach().clone()
+        distributed.all_reduce(value)
+        return float(value) / processes
+
+    terms = penalty_terms(model, x[:BATCH][share])
+    terms = {name: averaged(value) for name, value in terms.items()}
+    replica = torch.nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    # A term that is not a mean over the samples would be another one here.
+    coefficients = model.get_layer("hidden").coefficients
+    coefficients["sum"] = coefficients["variance_floor"] = 0.0
+    for _ in range(EPOCHS):
+        for start in range(0, SAMPLES, BATCH):
+            inputs, targets = (
+                torch.as_tensor(data[start : start + BATCH][share])
+                for data in (x, y)
+            )
+            optimizer.zero_grad()
+            outputs = replica(inputs, training=True)
+            task = keras.losses.MeanSquaredError()(targets, outputs)
+            loss = task + sum(model.losses)
+            loss.backward()
+            optimizer.step()
+            losses.append(averaged(loss))
+    return {
+        "terms": terms,
         "losses": losses,
         "weights": flat_weights(model),
         "chief": backend.is_chief(model),

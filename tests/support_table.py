@@ -2,13 +2,14 @@
 
     python tests/support_table.py
 
-runs `test_topologies.py`, `test_training_modes.py` and `test_distribution.py`
-on each backend, KERAS_ACTPEN_SLOW included (about 20 minutes), and prints
-Markdown. A row is `yes` where all of its tests passed.
+runs the tests named below on each backend, KERAS_ACTPEN_SLOW included (about
+20 minutes), and prints Markdown. A row is `yes` where all of its tests passed.
+`test_readme.py` asks for the same rows, without running anything.
 """
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,119 +18,163 @@ from xml.etree import ElementTree
 
 TESTS = pathlib.Path(__file__).parent
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
-FILES = ("topologies", "training_modes", "distribution")
+CONTRACT = "test_topologies.py"
+TRAINING = (
+    "test_training_modes.py",
+    "test_distribution.py",
+    "test_monitor_life.py::test_two_devices_log_what_one_logs",
+    "test_transparency.py::test_users_class_keeps_attributes_and_methods",
+    "test_transparency.py::test_users_sequential_class",
+    "test_transparency.py::test_subclassed_model_is_changed_in_place",
+    "test_transparency.py::test_losses_and_metrics_by_name",
+    "test_random_models.py",
+)
+
+# A cell: `yes`, `refused`, `no` or `-`, and a note to be read below the table.
+Cell = tuple[str, str]
+YES = ("yes", "")
+REFUSED = ("refused", "")
+
+
+def pytest_with(*arguments, **environment):
+    """Run pytest from the folder of the tests; return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *arguments],
+        cwd=TESTS,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    ).stdout
 
 
 def results(backend):
-    """By file and test id the failed tests and the reasons of skipped ones."""
+    """By test id, without its file: whether it failed, why it was skipped."""
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.xml"
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-q"),
-                f"--junitxml={report}",
-                *(f"{TESTS}/test_{name}.py" for name in FILES),
-            ],
-            env={
-                **os.environ,
-                "KERAS_BACKEND": backend,
-                "KERAS_ACTPEN_SLOW": "1",
-            },
-            stdout=sys.stderr,
-            check=False,
+        printed = pytest_with(
+            f"--junitxml={report}",
+            CONTRACT,
+            *TRAINING,
+            KERAS_BACKEND=backend,
+            KERAS_ACTPEN_SLOW="1",
         )
-        tree = ElementTree.parse(report)
-    found = defaultdict(list)
-    for case in tree.iter("testcase"):
-        file = case.get("classname").rpartition("test_")[2]
+        print(backend, printed, file=sys.stderr)
+        cases = list(ElementTree.parse(report).iter("testcase"))
+    found = {}
+    for case in cases:
         failed = [*case.iter("failure"), *case.iter("error")]
         skipped = [one.get("message") for one in case.iter("skipped")]
-        found[file].append((case.get("name"), bool(failed), skipped))
+        found[case.get("name")] = (bool(failed), skipped)
     return found
 
 
-def cell(outcomes, passed):
-    """Text of a cell from the outcomes of a row's tests."""
-    if not outcomes:
-        return "not run"
-    failed = [name for name, failure, _ in outcomes if failure]
+def training_tests() -> list[str]:
+    """Ids, without their file, of the tests that are rows: the same ones
+    whatever the backend."""
+    printed = pytest_with("--collect-only", *TRAINING)
+    return re.findall(r"^\S+\.py::(\S.*)$", printed, re.M)
+
+
+def cell(outcomes, passed) -> Cell:
+    """What a row's tests say, by test id."""
+    failed = [name for name, (failure, _) in outcomes.items() if failure]
     if failed:
-        return "no: " + ", ".join(name.partition("[")[0] for name in failed)
-    for _, _, skipped in outcomes:
+        return ("no", ", ".join(name.partition("[")[0] for name in failed))
+    for _, skipped in outcomes.values():
         if skipped:
-            return skipped[0]
-    return passed
+            return ("-", skipped[0])
+    return passed if outcomes else ("no", "not run")
 
 
-def of_row(outcomes, row):
-    """Outcomes of the tests that are named after a row."""
-    return [one for one in outcomes if one[0].endswith(f"[{row}]")]
+def of_topology(found, name):
+    """Results of the tests that are named after a topology."""
+    return {
+        test: outcome
+        for test, outcome in found.items()
+        if test.endswith(f"[{name}]")
+        and not test.startswith("test_keras_itself_cannot")
+    }
 
 
-def table(title, rows):
-    """A Markdown table; texts that are long go below it, by number."""
-    notes: list[str] = []
+def passed(topology) -> Cell:
+    """The cell of a topology that passes."""
+    if topology.saved == "lost":
+        return ("yes", "a `.keras` file does not keep the penalty, and warns")
+    if topology.saved != "kept":
+        return ("yes", "Keras itself cannot load its `.keras` file")
+    return YES
+
+
+def predicted(topology, backend) -> Cell:
+    """The cell of a topology if all of its tests pass."""
+    if backend in topology.keras_cannot:
+        return (
+            "-",
+            f"Keras itself cannot: {topology.keras_cannot[backend][0]}",
+        )
+    return passed(topology)
+
+
+def table(title, rows: list[tuple[str, list[Cell]]]) -> str:
+    """A Markdown table with its notes, numbered, below it."""
+    notes: dict[str, int] = defaultdict(lambda: len(notes) + 1)
     lines = [
         f"| {title} | {' | '.join(BACKENDS.values())} |",
         "|---" * (1 + len(BACKENDS)) + "|",
     ]
     for label, cells in rows:
-        short = []
-        for text in cells:
-            if len(text) > len("refused"):
-                if text not in notes:
-                    notes.append(text)
-                kind = "no" if text.startswith("no") else text.split()[0]
-                text = f"{kind.strip(',:')} ({notes.index(text) + 1})"
-            short.append(text)
-        lines.append(f"| {label} | {' | '.join(short)} |")
-    numbered = [f"{i}. {note}" for i, note in enumerate(notes, 1)]
+        texts = [
+            f"{short} ({notes[note]})" if note else short
+            for short, note in cells
+        ]
+        lines.append(f"| {label} | {' | '.join(texts)} |")
+    numbered = [f"{number}. {note}" for note, number in notes.items()]
     return "\n".join([*lines, "", *numbered])
+
+
+def contract_table(cell_of, refusal_of) -> str:
+    """The table of `topologies.py`, from functions of a row and a backend."""
+    from topologies import REFUSALS, TOPOLOGIES
+
+    rows = [
+        (one.label, [function(one, backend) for backend in BACKENDS])
+        for function, listed in (
+            (cell_of, TOPOLOGIES),
+            (refusal_of, REFUSALS),
+        )
+        for one in listed
+    ]
+    return table("Model or layer", rows)
+
+
+def label(test):
+    """`test_modes[no_jit]` as `modes: no jit`."""
+    name, _, parameter = test.removeprefix("test_").partition("[")
+    text = name + (": " + parameter.removesuffix("]") if parameter else "")
+    return text.replace("_", " ")
 
 
 def main():
     os.environ.setdefault("KERAS_BACKEND", "jax")
     sys.path.insert(0, str(TESTS))
-    from topologies import REFUSALS, TOPOLOGIES
-
     found = {backend: results(backend) for backend in BACKENDS}
-    rows = []
-    for one in TOPOLOGIES:
-        passed = "yes"
-        if one.saved == "lost":
-            passed = (
-                "yes, but a `.keras` file does not keep the penalty (warns)"
-            )
-        elif one.saved != "kept":
-            passed = "yes; Keras itself cannot load its `.keras` file"
-        contract = {
-            backend: [
-                outcome
-                for outcome in of_row(files["topologies"], one.name)
-                if not outcome[0].startswith("test_keras_itself_cannot")
-            ]
-            for backend, files in found.items()
-        }
-        rows.append((one.label, [cell(contract[b], passed) for b in BACKENDS]))
-    for one in REFUSALS:
-        outcomes = [of_row(found[b]["topologies"], one.name) for b in BACKENDS]
-        rows.append((one.label, [cell(each, "refused") for each in outcomes]))
-    print(table("Model or layer", rows))
+    print(
+        contract_table(
+            lambda one, b: cell(of_topology(found[b], one.name), passed(one)),
+            lambda one, b: cell(of_topology(found[b], one.name), REFUSED),
+        )
+    )
     print()
-    names = {}
-    for files in found.values():
-        for file in FILES[1:]:
-            for name, _, _ in files[file]:
-                names.setdefault((file, name))
     rows = [
         (
-            name.removeprefix("test_").replace("_", " "),
+            label(test),
             [
-                cell([one for one in found[b][file] if one[0] == name], "yes")
+                cell({t: o for t, o in found[b].items() if t == test}, YES)
                 for b in BACKENDS
             ],
         )
-        for file, name in names
+        for test in training_tests()
     ]
     print(table("Training", rows))
 

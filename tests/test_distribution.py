@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import event_logs
 import keras
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def finished(process):
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     log_dir = tmp_path_factory.mktemp("single")
-    return finished(started("single", log_dir, XLA_FLAGS=DEVICES))
+    found = finished(started("single", log_dir, XLA_FLAGS=DEVICES))
+    return {**found, "events": event_logs.read(log_dir)}
 
 
 def assert_same(found, expected):
@@ -47,6 +49,23 @@ def assert_same(found, expected):
                 found[part][name], values, rtol=1e-5, err_msg=name
             )
     assert_same_weights(found, expected)
+
+
+def assert_same_events(found, expected):
+    """Terms, statistics and histograms, with their steps."""
+    assert found.keys() == expected.keys()
+    for run, tags in expected.items():
+        assert found[run].keys() == tags.keys()
+        for tag, series in tags.items():
+            if series.plugin in (event_logs.SCALARS, event_logs.HISTOGRAMS):
+                assert found[run][tag].steps == series.steps
+                np.testing.assert_allclose(
+                    found[run][tag].values,
+                    series.values,
+                    rtol=1e-4,
+                    atol=1e-5,
+                    err_msg=tag,
+                )
 
 
 def assert_same_weights(found, expected):
@@ -72,17 +91,25 @@ def test_every_term_is_logged_and_part_of_the_loss(single):
     assert sum(terms.values()) < evaluated["loss"]
 
 
-KINDS = {
-    "tensorflow": ["mirrored"],
-    "jax": ["data_parallel", "model_parallel"],
-    "torch": [],
-}[BACKEND]
-
-
-@pytest.mark.parametrize("how", KINDS)
-def test_devices(how, single, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "backend"),
+    [
+        ("mirrored", "tensorflow"),
+        ("data_parallel", "jax"),
+        ("model_parallel", "jax"),
+    ],
+    ids=[
+        "tf.distribute.MirroredStrategy",
+        "keras.distribution.DataParallel",
+        "keras.distribution.ModelParallel",
+    ],
+)
+def test_devices(how, backend, single, tmp_path):
+    if BACKEND != backend:
+        pytest.skip(f"is of {backend}")
     found = finished(started(how, tmp_path, XLA_FLAGS=DEVICES))
     assert_same(found, single)
+    assert_same_events(event_logs.read(tmp_path), single["events"])
 
 
 def free_port():
@@ -91,8 +118,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="is about tf.distribute")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="is of tensorflow")
 def test_two_workers(single, tmp_path):
+    """Of tf.distribute.MultiWorkerMirroredStrategy."""
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     processes = [
         started(
@@ -116,4 +144,41 @@ def test_two_workers(single, tmp_path):
         # Without any penalty too. Once Keras can, `fit` belongs here.
         assert "unsupported type" in worker["fit"]
     assert [worker["chief"] for worker in found] == [True, False]
+    assert (tmp_path / "0" / "actpen").is_dir()
     assert not (tmp_path / "1").exists()
+
+
+def of_processes(count, tmp_path):
+    """What each of the processes of torch.distributed found."""
+    port = str(free_port())
+    processes = [
+        started(
+            "processes",
+            tmp_path,
+            RANK=str(rank),
+            WORLD_SIZE=str(count),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in range(count)
+    ]
+    return [finished(process) for process in processes]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="is of torch")
+def test_two_processes(tmp_path):
+    """Of torch.nn.parallel.DistributedDataParallel."""
+    (alone,) = of_processes(1, tmp_path)
+    found = of_processes(2, tmp_path)
+    assert [one["chief"] for one in (alone, *found)] == [True, True, False]
+    for one in found:
+        np.testing.assert_allclose(one["losses"], alone["losses"], rtol=1e-5)
+        assert_same_weights(one, alone)
+        terms = one["terms"]
+        # Each process sums over half of the batch, and the mean is taken.
+        terms["hidden/sum"] *= 2.0
+        # The spread of each half is not that of the batch.
+        floor = terms.pop("hidden/variance_floor")
+        expected = dict(alone["terms"])
+        assert abs(floor / expected.pop("hidden/variance_floor") - 1) > 1e-3
+        assert terms == pytest.approx(expected, rel=1e-5)

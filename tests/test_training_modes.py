@@ -1,5 +1,7 @@
 """Every way to train: Keras's own modes, custom loops, and when to attach."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -20,10 +22,15 @@ if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
     import jax
+else:
+    import torch
 
 BATCH, COEFFICIENT = 2, 0.05
-# Inductor needs a compiler and half a minute for every function.
-JIT = [True, False] if BACKEND != "torch" else [False]
+JIT = []
+if BACKEND == "torch":
+    # Its compiler takes half a minute for every model, and warns of itself.
+    own = "ignore:.torch.jit:DeprecationWarning"
+    JIT = [topologies.SLOW, pytest.mark.filterwarnings(own)]
 
 
 def dense(**arguments):
@@ -53,8 +60,10 @@ def by_class(x, y):
 
 
 MODES = {
-    **{f"jit_{jit}": ({"jit_compile": jit}, {}, None) for jit in JIT},
+    "jit": ({"jit_compile": True}, {}, None),
+    "no_jit": ({"jit_compile": False}, {}, None),
     "eagerly": ({"run_eagerly": True, "jit_compile": False}, {}, None),
+    "steps_per_execution": ({"steps_per_execution": 2}, {}, None),
     "accumulation": ({}, {"gradient_accumulation_steps": 2}, None),
     "clipping": ({}, {"global_clipnorm": 0.1}, None),
     "moving_average": ({}, {"use_ema": True}, None),
@@ -66,15 +75,22 @@ MODES = {
     ),
     "loss_weights": ({"loss_weights": [3.0]}, {}, None),
 }
-if BACKEND != "torch":  # where Keras refuses it
-    MODES["steps_per_execution"] = ({"steps_per_execution": 2}, {}, None)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=JIT if mode == "jit" else []) for mode in MODES],
+)
 def test_modes(mode):
     """Loss histories and weights are those of Keras's own regularizer."""
     compiling, optimizing, fitting = MODES[mode]
     x, y = data(8)
+    if BACKEND == "torch" and mode == "steps_per_execution":
+        refused = dense()
+        refused.compile(loss="mse", **compiling)
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+            refused.fit(x, y, batch_size=BATCH, verbose=0)
+        pytest.skip("Keras itself cannot: it refuses it on torch")
     if mode == "class_weight":
         y = (y[:, 0] > 0).astype("int32")
     more = fitting(x, y) if fitting else {}
@@ -137,24 +153,35 @@ def attached(case):
     return attach_penalty(case.model, case.select, l1=case.l1, l2=case.l2)
 
 
-# Without jit JAX runs op by op, which takes long.
-WAYS = [
-    *((kind, JIT[0], "fit") for kind in SHARED),
-    ("twice", JIT[0], "train_on_batch"),
-    ("nested", JIT[0], "train_on_batch"),
-    ("twice", False, "fit"),
-]
-
-
-@pytest.mark.parametrize(("kind", "jit", "method"), dict.fromkeys(WAYS))
-def test_shared_layers(kind, jit, method):
+@pytest.mark.parametrize(
+    ("kind", "method", "compiling"),
+    [
+        pytest.param("twice", "fit", {"jit_compile": True}, marks=JIT),
+        ("twice", "fit", {"jit_compile": False}),
+        ("three_times", "fit", QUICK),
+        ("nested", "fit", QUICK),
+        ("own_code", "fit", QUICK),
+        ("twice", "train_on_batch", QUICK),
+        ("nested", "train_on_batch", QUICK),
+    ],
+    ids=[
+        "twice_fit_jit",
+        "twice_fit_no_jit",
+        "three_times_fit",
+        "nested_fit",
+        "own_code_fit",
+        "twice_train_on_batch",
+        "nested_train_on_batch",
+    ],
+)
+def test_shared_layers(kind, method, compiling):
     """Every call counts; Keras on JAX counts only the last one."""
     case = SHARED[kind]()
     x, y = first_batch(case)
     model = attached(case)
     expected, slopes = one_step(case, x, y)
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=jit)
+    model.compile(keras.optimizers.SGD(1.0), "mse", **compiling)
     if method == "fit":
         history = model.fit(
             x, y, batch_size=case.batch, shuffle=False, verbose=0
@@ -173,6 +200,37 @@ def test_shared_layers(kind, jit, method):
         rtol=1e-4,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("kind", ["twice", "nested"])
+def test_shared_layers_evaluate(kind):
+    case = SHARED[kind]()
+    x, y = first_batch(case)
+    model = attached(case)
+    expected = one_batch(case, x, y, training=False)
+    model.compile(loss="mse", **QUICK)
+    for method in (model.evaluate, model.test_on_batch):
+        found = method(x, y, return_dict=True)
+        assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_encoder_follows_its_autoencoder():
+    """A model that shares the penalised layer: no penalty, the same weights."""
+    case = topologies.autoencoder_and_encoder()
+    (encoder,) = case.siblings
+    x, y = first_batch(case)
+    encoder.compile("sgd", "mse", **QUICK)
+    before = encoder.predict(x, verbose=0)
+    model = attached(case)
+    model.compile(keras.optimizers.SGD(0.5), "mse", **QUICK)
+    model.fit(x, y, epochs=2, verbose=0)
+    kernel, bias = model.get_layer("target").get_weights()
+    after = encoder.predict(x, verbose=0)
+    np.testing.assert_allclose(
+        after, np.maximum(x @ kernel + bias, 0.0), rtol=1e-5, atol=1e-6
+    )
+    assert np.max(np.abs(after - before)) > 0.01
+    assert encoder.evaluate(x, after, verbose=0) == pytest.approx(0, abs=1e-9)
 
 
 # Custom training loops: a step each, to hold against the gradient by hand.
@@ -226,6 +284,53 @@ def test_custom_loop(kind):
     assert number(loss) == pytest.approx(expected.loss, rel=1e-5)
     assert_same_arrays(
         map(ops.convert_to_numpy, found), slopes, rtol=1e-4, atol=1e-6
+    )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnStep(keras.Model):
+    """Computes its losses and gradients itself, on top of `STEP`."""
+
+    def train_step(self, *args):
+        if BACKEND == "jax":
+            (trainable, rest, slots, metrics), (x, y) = args
+
+            def loss(trainable):
+                outputs, later, losses = self.stateless_call(
+                    trainable, rest, x, training=True, return_losses=True
+                )
+                task = keras.losses.MeanSquaredError()(y, outputs)
+                return task + sum(losses), later
+
+            (value, rest), slopes = jax.value_and_grad(loss, has_aux=True)(
+                trainable
+            )
+            trainable, slots = self.optimizer.stateless_apply(
+                slots, slopes, trainable
+            )
+            return {"own": value}, (trainable, rest, slots, metrics)
+        value, slopes = STEP(self, *args[0])
+        with torch.no_grad() if BACKEND == "torch" else nullcontext():
+            self.optimizer.apply(slopes, self.trainable_weights)
+        return {"own": value}
+
+
+def test_train_step_of_ones_own():
+    case = topologies.layer_called_twice()
+    case.model = OwnStep(case.model.input, case.model.output)
+    x, y = first_batch(case)
+    model = attached(case)
+    assert type(model) is OwnStep
+    expected, slopes = one_step(case, x, y)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(1.0), "mse", **QUICK)
+    history = model.fit(x, y, batch_size=case.batch, verbose=0).history
+    assert history["own"][0] == pytest.approx(expected.loss, rel=1e-5)
+    assert_same_arrays(
+        [a - b for a, b in zip(before, model.get_weights(), strict=True)],
+        slopes,
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -308,18 +413,22 @@ def with_dropout():
     )
 
 
-def test_coefficient_0_changes_no_later_number():
+@pytest.mark.parametrize(
+    "jit", [False, pytest.param(True, marks=JIT)], ids=["no_jit", "jit"]
+)
+def test_coefficient_0_changes_no_later_number(jit):
     x, y = data(8)
     undisturbed, disturbed = with_dropout(), with_dropout()
     disturbed.set_weights(undisturbed.get_weights())
     for model in (undisturbed, disturbed):
-        half_way(model, x, y)
+        model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit)
+        trained(model, x, y)
     model = attach_penalty(disturbed, "target", l2=0.0)
     assert int(model.optimizer.iterations) == 4
     assert model.optimizer is disturbed.optimizer
     found, expected = trained(model, x, y, 2), trained(undisturbed, x, y, 2)
-    # XLA, under which JAX runs, rounds other programs in other ways.
-    within = {"rtol": 1e-5, "atol": 1e-6} if BACKEND == "jax" else {}
+    # Compilers may fuse, hence round, another program in other ways.
+    within = {"rtol": 1e-5, "atol": 1e-6} if jit else {}
     assert_same_arrays(found, expected, **within)
     assert_same_arrays(model.get_weights(), undisturbed.get_weights(), **within)
 
@@ -362,7 +471,7 @@ def test_model_built_in_a_remat_scope(mode):
         # Keras 3.15 cannot compile any such model on TensorFlow.
         with pytest.raises(ValueError, match="custom_gradient decorator"):
             trained(compiled(model), x, y)
-        return
+        pytest.skip("Keras itself cannot: it compiles no such model")
     model = compiled(attach_penalty(model, "target", l2=COEFFICIENT))
     plain = compiled(attach_penalty(plain, "target", l2=COEFFICIENT))
     found, expected = trained(model, x, y), trained(plain, x, y)

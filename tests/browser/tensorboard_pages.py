@@ -13,18 +13,17 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import PIL.Image
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from keras_actpen import serving
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGUMENTS = (
@@ -74,38 +73,24 @@ def serve(
     Yields:
         Its address.
     """
-    command = [
-        *(sys.executable, "-m", "tensorboard.main"),
-        *("--logdir", os.fspath(log_dir)),
-        # 0: a free port, named in the output.
-        *("--host", "127.0.0.1", "--port", "0"),
-        *("--reload_interval", "1", "--load_fast", load_fast),
-    ]
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            yield _wait_for_server(process, output, set(runs))
-        finally:
-            process.terminate()
-            process.wait()
+    arguments = ("--reload_interval", "1", "--load_fast", load_fast)
+    with serving.tensorboard_server(log_dir, *arguments) as url:
+        _wait_for_runs(url, set(runs))
+        yield url
 
 
-def _wait_for_server(
-    process: subprocess.Popen, output: IO[str], runs: set[str]
-) -> str:
+def _wait_for_runs(url: str, runs: set[str]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        output.seek(0)
-        url = re.search(r"at (http://127\.0\.0\.1:\d+/)", output.read())
-        if url:
-            with urllib.request.urlopen(f"{url[1]}data/runs") as response:
-                if runs <= set(json.load(response)):
-                    return url[1]
+    found: set[str] = set()
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{url}data/runs") as response:
+            found = set(json.load(response))
+        if runs <= found:
+            return
         time.sleep(0.2)
-    output.seek(0)
     raise RuntimeError(
-        f"TensorBoard did not start or did not find {sorted(runs)} within "
-        f"{START_SECONDS} seconds. It said:\n{output.read()}"
+        f"TensorBoard did not find {sorted(runs - found)} within "
+        f"{START_SECONDS} seconds."
     )
 
 
@@ -142,11 +127,24 @@ class TensorBoardPages:
         self.url = url
         self.timeout = timeout
 
-    def time_series(self, wanted: Collection[str]) -> dict[str, dict[str, int]]:
-        """Pixels by tag and run, in the colour that the run has there."""
+    def time_series(
+        self, wanted: Collection[str], *, overlapping: bool = False
+    ) -> dict[str, dict[str, int]]:
+        """Pixels by tag and run, in the colour that the run has there.
+
+        Every run must have some, unless curves may hide each other.
+        """
         query = {"smoothing": 0, "tagFilter": _any_of(wanted)}
         self._open("timeseries", query=query)
-        return self._wait(self._read_time_series, wanted)
+        enough = any if overlapping else all
+        return self._wait(
+            lambda: {
+                tag: runs
+                for tag, runs in self._read_time_series().items()
+                if enough(runs.values())
+            },
+            wanted,
+        )
 
     def scalars(
         self, wanted: Collection[str], tag_filter: str | None = None
@@ -221,6 +219,34 @@ class TensorBoardPages:
         """Columns of the table: title and cells."""
         self._open("hparams")
         return self._wait(self._read_hparams, wanted)
+
+    def read_hparams(self) -> dict[str, list[str]]:
+        """Columns of the table that is open, as `hparams` gives them."""
+        return self._read_hparams()
+
+    def sort_hparams(self, title: str, direction: str) -> None:
+        """Sort the table of the HParams page.
+
+        `direction` is `"Ascending"` or `"Descending"`.
+        """
+        for menu, choice in (("Sort by", title), ("Direction", direction)):
+            dropdown = self.page.locator(f"paper-dropdown-menu[label='{menu}']")
+            dropdown.click()
+            dropdown.locator("paper-item").get_by_text(
+                choice, exact=True
+            ).click()
+            self.page.wait_for_timeout(500)
+
+    def open_parallel_coordinates(self) -> None:
+        """Go to the HParams page's second tab."""
+        self.page.locator("paper-tab").filter(has_text="Parallel").click()
+        self.page.wait_for_timeout(1000)
+
+    def choose_scale(self, title: str, scale: str) -> None:
+        """Choose `"Linear"`, `"Logarithmic"` or `"Quantile"` for an axis."""
+        axis = self.page.locator("div.column:visible").filter(has_text=title)
+        axis.locator("paper-radio-button").filter(has_text=scale).click()
+        self.page.wait_for_timeout(500)
 
     def show_outliers(self) -> None:
         """Let the charts of the Scalars page show all of their curves."""
@@ -300,8 +326,7 @@ class TensorBoardPages:
                     run: _count_pixels(pixels, colour)
                     for run, colour in card.evaluate(_READ_LEGEND)
                 }
-        # A chart is drawn once every run in its legend has its line.
-        return {tag: runs for tag, runs in drawn.items() if all(runs.values())}
+        return drawn
 
     def _read_images(self) -> dict[str, tuple[int, int]]:
         return {

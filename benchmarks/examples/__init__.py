@@ -1,0 +1,1 @@
+"""Short scripts, one a job: `python -m benchmarks.examples.NAME [--quick]`."""

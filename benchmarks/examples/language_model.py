@@ -1,0 +1,79 @@
+"""AR and TAR on a small LSTM language model that reads Python's own manual.
+
+Merity, McCann and Socher 2017, "Revisiting Activation Regularization for
+Language RNNs": the outputs of the last LSTM are held small (AR) and slow
+(TAR). The text is that of `pydoc_data`, a part of Python.
+"""
+
+from pydoc_data.topics import topics
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from benchmarks.examples import command_line
+from keras_actpen import attach_penalty
+from keras_actpen.penalties import (
+    ActivationRegularization,
+    TemporalActivationRegularization,
+)
+
+LENGTH = 32
+FULL = {"epochs": 5, "samples": 4000}
+QUICK = {"epochs": 3, "samples": 192}
+
+
+def build(alphabet: int) -> keras.Model:
+    """The plain model, compiled."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((LENGTH,), dtype="int32"),
+            layers.Embedding(alphabet, 24),
+            layers.LSTM(48, return_sequences=True, name="last_lstm"),
+            layers.Dense(alphabet, name="logits"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    return model
+
+
+def text(samples: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Characters, the next characters, and how many there are."""
+    characters = "".join(topics.values())[: samples * LENGTH + 1]
+    alphabet, ids = np.unique(list(characters), return_inverse=True)
+    x, y = ids[:-1].reshape(-1, LENGTH), ids[1:].reshape(-1, LENGTH)
+    return x.astype("int32"), y.astype("int32"), len(alphabet)
+
+
+def run(epochs: int, samples: int) -> command_line.Rows:
+    """Train with and without AR and TAR."""
+    x, y, alphabet = text(samples)
+    rows = {}
+    for title, terms in {
+        "plain": [],
+        "AR and TAR": [
+            ActivationRegularization(2.0, name="ar"),
+            TemporalActivationRegularization(1.0, name="tar"),
+        ],
+    }.items():
+        model = build(alphabet)
+        if terms:
+            model = attach_penalty(model, "last_lstm", terms)
+        model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
+        hidden = keras.Model(model.inputs, model.get_layer("last_lstm").output)
+        h = hidden.predict(x, verbose=0)
+        loss = keras.losses.sparse_categorical_crossentropy(
+            y, model.predict(x, verbose=0), from_logits=True
+        )
+        rows[title] = {
+            "mean square of the activations": np.mean(h**2),
+            "mean squared change": np.mean(np.diff(h, axis=1) ** 2),
+            "perplexity": float(ops.exp(ops.mean(loss))),
+        }
+    return rows
+
+
+if __name__ == "__main__":
+    command_line.main(run, "AR and TAR on a language model.", FULL, QUICK)
