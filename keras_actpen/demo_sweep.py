@@ -52,17 +52,20 @@ def run(
             f"l1={l1!r}, l2={l2!r}"
         )
     if l2 is None:
-        term, middle = "l1", 1e-3 if l1 is None else l1
+        l1 = 1e-3 if l1 is None else l1
+        term, middle = "l1", l1
     else:
         term, middle = "l2", l2
     console = Console()
     train, test = load()
-    model = attach_penalty(demo.build_model(), layer, on=on, **{term: middle})
+    model = attach_penalty(demo.build_model(), layer, l1=l1, l2=l2, on=on)
     penalty_summary(model)
 
-    def fit(coefficient: float, monitor: keras.callbacks.Callback) -> None:
+    def fit(
+        coefficient: float, callbacks: list[keras.callbacks.Callback]
+    ) -> None:
         console.rule(f"{term} = {coefficient:g}")
-        demo.fit(model, train, test, epochs, [monitor])
+        demo.fit(model, train, test, epochs, callbacks)
 
     points = sweep.run_sweep(
         model,
@@ -70,6 +73,7 @@ def run(
         term,
         sweep.log_spaced(middle),
         log_dir=log_dir,
+        seed=demo.SEED,
         fit=fit,
         measure=lambda: demo.measure(model, layer, test),
     )

@@ -87,7 +87,7 @@ def plot_pareto(
     along = {c: getattr(point, measure) for c, point in points.items()}
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    line = sorted(front, key=along.get)
+    line = sorted(front, key=along.__getitem__)
     axes.plot(
         [along[coefficient] for coefficient in line],
         [points[coefficient].accuracy for coefficient in line],
@@ -100,7 +100,7 @@ def plot_pareto(
         color=["tab:blue" if c in front else "tab:gray" for c in points],
         zorder=2,
     )
-    for index, coefficient in enumerate(sorted(points, key=along.get)):
+    for index, coefficient in enumerate(sorted(points, key=along.__getitem__)):
         axes.annotate(
             f"{coefficient:g}",
             (along[coefficient], points[coefficient].accuracy),

@@ -46,13 +46,14 @@ def run_sweep(
     coefficients: Iterable[float],
     *,
     log_dir: str | os.PathLike[str],
-    fit: Callable[[float, keras.callbacks.Callback], object],
+    seed: int,
+    fit: Callable[[float, list[keras.callbacks.Callback]], object],
     measure: Callable[[], Measured],
 ) -> dict[float, Measured]:
     """Train a model once with each coefficient, always from the same state.
 
-    Weights, optimizer and the seeds of dropout are put back before each
-    training. Nothing is recompiled, since coefficients are device state.
+    Weights, optimizer and random numbers are put back before each training.
+    Nothing is recompiled, since coefficients are device state.
 
     Args:
         model: A compiled model with a penalty. It is left as the last
@@ -62,30 +63,47 @@ def run_sweep(
         coefficients: The coefficients.
         log_dir: Every coefficient logs into a directory of its own in it,
             `<term>=<coefficient>`: TensorBoard on `log_dir` shows all of them.
-        fit: Trains the model with this coefficient and this callback.
+        seed: Seed of each training.
+        fit: Trains the model with this coefficient and these callbacks.
         measure: Says what the trained model does.
 
     Returns:
         What each coefficient led to.
     """
-    model.optimizer.build(model.trainable_variables)
-    state = _state(model)
-    # Copies: on JAX and torch convert_to_numpy may return the live memory.
-    initial = [
-        np.array(keras.ops.convert_to_numpy(variable)) for variable in state
-    ]
+    start = _SameStart(model, seed)
     measured = {}
     for coefficient in coefficients:
-        for variable, value in zip(state, initial, strict=True):
-            variable.assign(value)
-        penalized_layers(model)[layer].coefficients[term] = coefficient
+        start.coefficient = (layer, term, coefficient)
         run = os.path.join(log_dir, f"{term}={coefficient:g}")
         # Both ends of a sweep are meant to be too little and too much.
-        fit(coefficient, PenaltyMonitor(run, alerts=()))
+        fit(coefficient, [start, PenaltyMonitor(run, alerts=())])
         measured[coefficient] = measure()
     return measured
 
 
-def _state(model: keras.Model) -> list[keras.Variable]:
-    """All that a training changes: weights, optimizer, seeds of dropout."""
-    return [*model.variables, *model.optimizer.variables]
+class _SameStart(keras.callbacks.Callback):
+    """Puts a model back to the state it had, but for one coefficient.
+
+    Not before `fit`: the first one draws random numbers on JAX and torch
+    before training begins, which later ones do not.
+    """
+
+    def __init__(self, model: keras.Model, seed: int):
+        super().__init__()
+        self.seed = seed
+        self.coefficient = ("", "", 0.0)
+        model.optimizer.build(model.trainable_variables)
+        # Weights, the seeds of dropout, moments and iterations.
+        self._variables = [*model.variables, *model.optimizer.variables]
+        # Copies: on JAX and torch convert_to_numpy may return live memory.
+        self._values = [
+            np.array(keras.ops.convert_to_numpy(variable))
+            for variable in self._variables
+        ]
+
+    def on_train_begin(self, logs=None):
+        keras.utils.set_random_seed(self.seed)
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+        layer, term, coefficient = self.coefficient
+        penalized_layers(self.model)[layer].coefficients[term] = coefficient

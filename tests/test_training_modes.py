@@ -28,9 +28,9 @@ else:
 BATCH, COEFFICIENT = 2, 0.05
 JIT = []
 if BACKEND == "torch":
-    # Its compiler takes half a minute for every model, and warns of itself.
-    own = "ignore:.torch.jit:DeprecationWarning"
-    JIT = [topologies.SLOW, pytest.mark.filterwarnings(own)]
+    # Its compiler takes half a minute for every model, and itself does what
+    # it warns of.
+    JIT = [topologies.SLOW, pytest.mark.filterwarnings("default")]
 
 
 def dense(**arguments):

@@ -930,7 +930,8 @@ def dtype_policy(policy):
 
 def application(make, size, names):
     # In float32 normalisation over the few values of a small batch enlarges
-    # the rounding of dozens of layers to percents of the gradient.
+    # the rounding of dozens of layers to percents of the gradient. The loss
+    # and its first gradient are of float32 still.
     with dtype_policy("float64"):
         model = make(weights=None, input_shape=(size, size, 3), classes=2)
     for layer in model.layers:
@@ -951,7 +952,9 @@ def application(make, size, names):
     )
 
 
-@topology("keras.applications.MobileNetV3Small", slow=True, wide=True)
+@topology(
+    "keras.applications.MobileNetV3Small", slow=True, wide=True, tolerance=1e-4
+)
 def mobilenet():
     case = application(
         functools.partial(
@@ -964,7 +967,7 @@ def mobilenet():
     return case
 
 
-@topology("keras.applications.ResNet50", slow=True, wide=True)
+@topology("keras.applications.ResNet50", slow=True, wide=True, tolerance=1e-3)
 def resnet50():
     case = application(
         keras.applications.ResNet50,
@@ -975,7 +978,9 @@ def resnet50():
     return case
 
 
-@topology("keras.applications.EfficientNetV2B0", slow=True, wide=True)
+@topology(
+    "keras.applications.EfficientNetV2B0", slow=True, wide=True, tolerance=1e-4
+)
 def efficientnet():
     case = application(
         functools.partial(

@@ -57,7 +57,10 @@ def swept(tmp_path_factory):
         "l2",
         COEFFICIENTS,
         log_dir=log_dir,
-        fit=lambda _, monitor: demo.fit(model, train, test, EPOCHS, [monitor]),
+        seed=0,
+        fit=lambda _, callbacks: demo.fit(
+            model, train, test, EPOCHS, callbacks
+        ),
         measure=lambda: demo.measure(model, "dense_4", test),
     )
     keras.utils.clear_session()
