@@ -234,6 +234,46 @@ def test_a_killed_process_leaves_whole_epochs(tmp_path):
     assert train["actpen/penalty_by_layer"].steps == [0, 1]
 
 
+KILLED_AT_RANDOM = """
+    import os
+    import random
+    import signal
+    import sys
+    import threading
+
+    import keras
+    from test_monitor_faults import PenaltyMonitor, fit, penalised
+
+    class KillLater(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            print(epoch, flush=True)
+            if epoch == 0:
+                end = [os.getpid(), signal.SIGKILL]
+                threading.Timer(random.uniform(0, 0.5), os.kill, end).start()
+
+    monitor = PenaltyMonitor(sys.argv[1], alerts=())
+    fit(penalised(), monitor, KillLater(), epochs=10**6)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no SIGKILL")
+def test_a_process_killed_at_random_leaves_every_finished_epoch(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED_AT_RANDOM), tmp_path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    finished = [*map(int, done.stdout.split())]
+    written = steps(tmp_path)
+    assert set(written) == {"train", "validation"}
+    for found in written.values():
+        # It may have been killed between writing an epoch and saying so.
+        assert found in (finished, [*finished, len(finished)])
+
+
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 1), (1, 0)])
 def test_ctrl_c_in_a_step_leaves_the_model_its_own_functions(
     tmp_path, epoch, batch

@@ -930,8 +930,8 @@ def dtype_policy(policy):
 
 def application(make, size, names):
     # In float32 normalisation over the few values of a small batch enlarges
-    # the rounding of dozens of layers to percents of the gradient. The loss
-    # and its first gradient are of float32 still.
+    # the rounding of dozens of layers to percents of the gradient. Keras's
+    # BatchNormalization computes in float32 even so, hence the tolerances.
     with dtype_policy("float64"):
         model = make(weights=None, input_shape=(size, size, 3), classes=2)
     for layer in model.layers:
