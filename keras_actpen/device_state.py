@@ -10,7 +10,9 @@ from keras import ops
 # count stops at 2^24, an int32 one at 2^31.
 WORD = 2**20
 
-_POWERS_OF_TWO = 2.0 ** np.arange(-126, 128).astype("float32")
+# The largest one is left out: XLA divides by multiplying with the inverse,
+# and takes one below the normal numbers for 0.
+_POWERS_OF_TWO = 2.0 ** np.arange(-126, 127).astype("float32")
 
 
 class DeviceState(keras.layers.Layer):
@@ -136,7 +138,7 @@ def read_words(words: np.ndarray) -> np.ndarray:
 
 
 def power_of_two(x):
-    """The largest power of two up to `x`, the smallest normal one at least."""
+    """The largest power of two up to `x` whose inverse is a normal number."""
     powers = ops.convert_to_tensor(_POWERS_OF_TWO)
     return ops.max(ops.where(powers <= x, powers, powers[0]))
 

@@ -97,6 +97,7 @@ def _rebuild(model: keras.Model, visit: Callable[[Layer], Layer]):
     else:
         # A flat, uncompiled twin: clone_model would serialise the loss.
         twin = keras.Model(model.inputs, model.outputs)
+        internals.call_in_order(twin)
         clone = keras.models.clone_model(
             twin, input_tensors=twin.input, clone_function=visit
         )

@@ -156,6 +156,36 @@ class NeverTwice(DoubledLoss):
             raise Initialised
 
 
+def test_call_in_order():
+    """Calls side by side, the first one nearer to the outputs."""
+    shared = layers.Dense(FEATURES, name="shared")
+    inputs = keras.Input((FEATURES,))
+    calls = [shared(inputs * float(i)) for i in range(3)]
+    late = layers.Dense(2)(layers.Dense(3)(calls[2]))
+    model = keras.Model(inputs, [calls[1], calls[0], late])
+
+    def calls_of_a_clone():
+        made = []
+
+        def call(layer, *args, **kwargs):
+            outputs = layer(*args, **kwargs)
+            if layer is shared:
+                made.append(outputs)
+            return outputs
+
+        clone = keras.models.clone_model(
+            model,
+            input_tensors=model.input,
+            clone_function=lambda layer: layer,
+            call_function=call,
+        )
+        return [made.index(one) for one in clone.outputs[:2]]
+
+    assert calls_of_a_clone() != [1, 0]
+    internals.call_in_order(model)
+    assert calls_of_a_clone() == [1, 0]
+
+
 def test_functional_like_does_not_run_the_users_init():
     model = functional()
     NeverTwice.made = 0

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from compiled_steps import compiled
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
@@ -307,6 +307,10 @@ def test_reset_forgets_everything():
         "float32", 48, elements=FLOATS | st.sampled_from([0.0, 0.5, 1.0])
     ),
     mask=hnp.arrays(bool, 48),
+)
+@example(  # the largest power of two, whose inverse is not a normal number
+    values=np.eye(1, 48, dtype="float32")[0] * np.float32(2.0**127),
+    mask=np.ones(48, bool),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_values_equal_numpy_and_tensorboard(values, mask):

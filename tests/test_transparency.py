@@ -185,6 +185,19 @@ def test_feature_extractor():
     assert_same_arrays(outputs_of(up_to(attached, "add"), x), expected)
 
 
+def test_output_of_a_shared_layer_is_that_of_the_same_call():
+    dense = layers.Dense(FEATURES, name="dense_4")
+    inputs = keras.Input((FEATURES,))
+    first, second = dense(inputs), dense(inputs * 2.0)
+    model = keras.Model(inputs, [first, second])
+    x, _ = data()
+    attached = attach_penalty(model, "dense_4", l2=0.1)
+    for one in (model, attached, detach_penalty(attached)):
+        assert_same_arrays(
+            outputs_of(up_to(one, "dense_4"), x), outputs_of(model, x)[:1]
+        )
+
+
 def test_losses_and_metrics_by_name():
     model = MODELS["by_keys"]()
     x, y = data_for(model)

@@ -220,6 +220,20 @@ def layer_called_three_times():
     return shared_layer(3)
 
 
+@topology("layer called three times side by side")
+def layer_called_side_by_side():
+    layer = layers.Dense(FEATURES, activation="tanh", name="target")
+    inputs = keras.Input((FEATURES,))
+    calls = [layer(inputs * (1.0 + i)) for i in range(3)]
+    outputs = layers.Dense(2)(layers.Add()(calls[::-1]))
+    return vector_case(
+        inputs,
+        [outputs, calls[0]],
+        {"target": calls},
+        y=[numbers(SAMPLES, 2, seed=3), numbers(SAMPLES, FEATURES, seed=4)],
+    )
+
+
 def small_encoder(name="encoder"):
     inputs = keras.Input((FEATURES,))
     hidden = layers.Dense(5, activation="tanh", name="target")(inputs)

@@ -12,6 +12,7 @@ from keras_actpen.internals.layers import (
     untrack,
 )
 from keras_actpen.internals.models import (
+    call_in_order,
     carry_over,
     functional_like,
     let_calls_go,
@@ -34,6 +35,7 @@ from keras_actpen.internals.training import (
 
 __all__ = [
     "TransparentLayer",
+    "call_in_order",
     "carry_over",
     "entry_layer",
     "functional_like",

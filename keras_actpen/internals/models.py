@@ -36,6 +36,43 @@ def sequential_like(
     return new
 
 
+def call_in_order(model: Functional) -> None:
+    """Have `clone_model` call each layer in the order of its calls.
+
+    Keras (3.15) goes by the depth of the calls: of two calls that do not
+    depend on each other it may make the later one first. The clone's
+    `get_layer(name).output` is then that of the other call.
+    """
+    nodes_by_depth = model._nodes_by_depth
+    nodes = [
+        node
+        for depth in sorted(nodes_by_depth, reverse=True)
+        for node in nodes_by_depth[depth]
+    ]
+    calls: dict[Any, list] = {}
+    for node in nodes:
+        calls.setdefault(id(node.operation), []).append(node)
+    for one in calls.values():
+        one.sort(key=one[0].operation._inbound_nodes.index)
+    known, in_order, begun = set(nodes), [], set()
+
+    def add(node):
+        if node in begun:
+            return
+        begun.add(node)
+        of_layer = calls[id(node.operation)]
+        earlier = of_layer[: of_layer.index(node)]
+        for other in chain(node.parent_nodes, earlier):
+            if other in known:
+                add(other)
+        in_order.append(node)
+
+    for node in nodes:
+        add(node)
+    nodes_by_depth.clear()
+    nodes_by_depth.update({-i: [node] for i, node in enumerate(in_order)})
+
+
 def let_calls_go(model: keras.Model) -> None:
     """Let the calls that make up a rebuilt model go when the model does.
 
