@@ -215,12 +215,16 @@ def by_processes(model, x, y):
             loss.backward()
             optimizer.step()
             losses.append(averaged(loss))
-    return {
+    found = {
         "terms": terms,
         "losses": losses,
         "weights": flat_weights(model),
         "chief": backend.is_chief(model),
     }
+    # A process that ends while another still needs it would end that one too.
+    distributed.barrier()
+    distributed.destroy_process_group()
+    return found
 
 
 if __name__ == "__main__":
