@@ -1,6 +1,5 @@
 """The ways to penalise activations, each as a model that trains."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks import names
-from benchmarks.harness import Arm
+from benchmarks.harness import Arm, timed
 from benchmarks.models import Workload
 from keras_actpen import attach_penalty
 
@@ -32,36 +31,18 @@ class Trainee:
     targets: Callable[[np.ndarray], object] = lambda labels: labels
 
     def fit(
-        self,
-        data: tuple[np.ndarray, np.ndarray],
-        batch_size: int,
-        epochs: int = 1,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        self, data: tuple[np.ndarray, np.ndarray], batch_size: int
     ) -> float:
-        """Train and return the loss of the last epoch."""
+        """Train for an epoch and return the loss."""
         x, labels = data
         history = self.model.fit(
             x,
             self.targets(labels),
             batch_size=batch_size,
-            epochs=epochs,
             shuffle=False,
             verbose=0,
-            callbacks=list(callbacks),
         )
         return history.history["loss"][-1]
-
-
-class _StepClock(keras.callbacks.Callback):
-    """Seconds of the steps alone, without what `fit` does before them."""
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if batch == 0:
-            self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        synchronize(self.model)
-        self.seconds = time.perf_counter() - self.start
 
 
 def synchronize(model: keras.Model) -> None:
@@ -69,18 +50,16 @@ def synchronize(model: keras.Model) -> None:
     ops.convert_to_numpy(model.optimizer.iterations.value)
 
 
-def step_arm(
-    name: str, trainee: Trainee, workload: Workload, steps: int
-) -> Arm:
-    """An arm that times training steps."""
-    data = workload.data(steps)
-    clock = _StepClock()
+def step_arm(name: str, trainee: Trainee, workload: Workload) -> Arm:
+    """An arm that times a training step."""
+    x, labels = workload.data(1)
+    targets = trainee.targets(labels)
 
-    def run() -> float:
-        trainee.fit(data, workload.batch_size, callbacks=[clock])
-        return clock.seconds
+    def step() -> None:
+        trainee.model.train_on_batch(x, targets)
+        synchronize(trainee.model)
 
-    return Arm(name, run)
+    return Arm(name, timed(step))
 
 
 def bare(workload: Workload, jit_compile: bool | str) -> Trainee:

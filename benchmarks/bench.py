@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks import arms, names
 from benchmarks.arms import Trainee
-from benchmarks.harness import AGAIN, Comparison, check_equal
+from benchmarks.harness import AGAIN, Comparison, Rounds, check_equal
 from benchmarks.models import Workload
 
 LOSS_TOLERANCE = 1e-4
@@ -18,23 +18,35 @@ class Effort:
     """How long to measure.
 
     Attributes:
-        rounds: Rounds of short runs.
-        few_rounds: Rounds of long ones.
-        step_seconds: What one run of training steps should take.
+        steps: Rounds of single steps.
+        works: Rounds of what takes longer.
+        epochs: Rounds of epochs.
         epoch_seconds: What an epoch of a training should take.
         epoch_steps: Fewest and most steps of such an epoch.
     """
 
-    rounds: int
-    few_rounds: int
-    step_seconds: float
+    steps: Rounds
+    works: Rounds
+    epochs: Rounds
     epoch_seconds: float
     epoch_steps: tuple[int, int]
 
 
 EFFORTS = {
-    "full": Effort(15, 9, 0.6, 2.5, (50, 400)),
-    "quick": Effort(3, 3, 0.1, 0.1, (4, 10)),
+    "full": Effort(
+        steps=Rounds(60.0, 30, 400),
+        works=Rounds(30.0, 7, 15),
+        epochs=Rounds(90.0, 4, 12),
+        epoch_seconds=2.0,
+        epoch_steps=(50, 400),
+    ),
+    "quick": Effort(
+        steps=Rounds(1.0, 3, 20),
+        works=Rounds(1.0, 3, 3),
+        epochs=Rounds(1.0, 3, 3),
+        epoch_seconds=0.1,
+        epoch_steps=(4, 10),
+    ),
 }
 
 
@@ -87,10 +99,3 @@ def check_losses(trainees: dict[str, Trainee], workload: Workload) -> None:
         for arm, trainee in trainees.items()
     }
     check_equal(losses, LOSS_TOLERANCE)
-
-
-def steps_in(seconds: float, trainee: Trainee, workload: Workload) -> int:
-    """How many training steps take that long; 2 at least."""
-    probe = arms.step_arm("probe", trainee, workload, 4)
-    probe.run()
-    return max(2, min(500, round(4 * seconds / probe.run())))

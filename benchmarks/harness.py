@@ -33,6 +33,25 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """How often all arms run.
+
+    Attributes:
+        seconds: How long they may take in all.
+        fewest: Rounds even if they take longer.
+        most: Rounds even if there were time for more.
+    """
+
+    seconds: float
+    fewest: int
+    most: int
+
+    def number(self, seconds: float) -> int:
+        """How many rounds, if one takes that long."""
+        return int(np.clip(self.seconds / seconds, self.fewest, self.most))
+
+
+@dataclass(frozen=True)
 class Ratio:
     """Ratio of two arms over the rounds.
 
@@ -133,7 +152,7 @@ def compare(
     name: str,
     backend: str,
     arms: Sequence[Arm],
-    rounds: int,
+    rounds: Rounds,
     unit: str = "seconds",
     facts: Mapping[str, float] | None = None,
 ) -> Comparison:
@@ -153,27 +172,40 @@ def compare(
         ValueError: If the baseline is not among the arms a second time.
     """
     names = [arm.name for arm in arms]
+    check_again(names)
+    first_seconds = {arm.name: timed(arm.run)() for arm in arms}
+    number = rounds.number(sum(timed(arm.run)() for arm in arms))
+    costs = {name: [] for name in names}
+    rng = np.random.default_rng(SEED)
+    gc.collect()
+    for _ in range(number):
+        for index in rng.permutation(len(arms)):
+            costs[names[index]].append(arms[index].run())
+    return Comparison(
+        name,
+        backend,
+        names[0],
+        unit,
+        costs,
+        first_seconds,
+        {**(facts or {}), "rounds": number},
+    )
+
+
+def check_again(names: Sequence[str]) -> None:
+    """Refuse arms without a second run of the baseline.
+
+    Args:
+        names: Those of the arms, the baseline's first.
+
+    Raises:
+        ValueError: If the baseline is not among the arms a second time.
+    """
     if names[0] + AGAIN not in names:
         raise ValueError(
             "Invalid value received for argument `arms`. Expected an arm "
             f"called {names[0] + AGAIN!r}, for the noise. Received: {names}"
         )
-    first_seconds = {}
-    for arm in arms:
-        start = time.perf_counter()
-        arm.run()
-        first_seconds[arm.name] = time.perf_counter() - start
-    for arm in arms:
-        arm.run()
-    costs = {name: [] for name in names}
-    rng = np.random.default_rng(SEED)
-    for _ in range(rounds):
-        gc.collect()
-        for index in rng.permutation(len(arms)):
-            costs[names[index]].append(arms[index].run())
-    return Comparison(
-        name, backend, names[0], unit, costs, first_seconds, facts or {}
-    )
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:

@@ -1,6 +1,7 @@
 """The models that are trained, with random data of their shapes."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import keras
@@ -50,6 +51,20 @@ class Workload:
         if self.tokens:
             return rng.integers(self.tokens, size=shape), labels
         return rng.standard_normal(shape, dtype="float32"), labels
+
+    def forever(self) -> Iterable:
+        """The same batch again and again, for `fit`.
+
+        Arrays would be shorter, but on TensorFlow each epoch then begins
+        with a new iterator, which takes now and then as long as dozens of
+        steps.
+        """
+        batch = self.data(1)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.data.Dataset.from_tensors(batch).repeat()
+        return (batch for _ in itertools.count())
 
 
 def mlp() -> keras.Model:

@@ -5,10 +5,12 @@ from functools import partial
 
 from benchmarks import arms, costs, names
 from benchmarks.bench import COUNTS, Bench, attached
-from benchmarks.harness import AGAIN, Arm, Comparison, compare
+from benchmarks.harness import AGAIN, Arm, Comparison, Rounds, compare
 from benchmarks.models import Workload
 
 EVENTS = 200
+# What counts is the same each time.
+ONCE = Rounds(0.0, 1, 1)
 
 
 def first_step(workload: Workload, bench: Bench, name: str) -> Comparison:
@@ -25,7 +27,7 @@ def first_step(workload: Workload, bench: Bench, name: str) -> Comparison:
         Arm(arm, partial(costs.first_step, make, workload))
         for arm, make in makers.items()
     ]
-    return compare(name, bench.backend, found, bench.effort.few_rounds)
+    return compare(name, bench.backend, found, bench.effort.works)
 
 
 def memory(bench: Bench, name: str) -> Comparison:
@@ -39,7 +41,7 @@ def memory(bench: Bench, name: str) -> Comparison:
             names.ATTACHED,
         )
     ]
-    rounds = bench.effort.few_rounds
+    rounds = bench.effort.works
     facts = {"activation_bytes": costs.largest_activation()}
     return compare(name, bench.backend, found, rounds, "bytes", facts)
 
@@ -47,31 +49,31 @@ def memory(bench: Bench, name: str) -> Comparison:
 def attach_time(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Time to attach against the copy that it makes unnecessary."""
     found = costs.attaching(workload)
-    return compare(name, bench.backend, found, bench.effort.few_rounds)
+    return compare(name, bench.backend, found, bench.effort.works)
 
 
 def new_weights(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Bytes of the variables that attaching creates, against a copy's."""
     found = costs.new_weights(workload)
-    return compare(name, bench.backend, found, 1, "bytes")
+    return compare(name, bench.backend, found, ONCE, "bytes")
 
 
 def importing(bench: Bench, name: str) -> Comparison:
     """Time of a process that imports the package."""
     found = costs.importing()
-    return compare(name, bench.backend, found, bench.effort.few_rounds)
+    return compare(name, bench.backend, found, bench.effort.works)
 
 
 def write_time(kind: str, bench: Bench, name: str) -> Comparison:
     """Time to write events, ours against TensorFlow's."""
     found = _writing(kind, costs.write_seconds)
-    return compare(name, bench.backend, found, bench.effort.few_rounds)
+    return compare(name, bench.backend, found, bench.effort.works)
 
 
 def write_bytes(kind: str, bench: Bench, name: str) -> Comparison:
     """Bytes of events, ours against TensorFlow's."""
     found = _writing(kind, costs.write_bytes)
-    return compare(name, bench.backend, found, 1, "bytes")
+    return compare(name, bench.backend, found, ONCE, "bytes")
 
 
 def _writing(kind: str, measure: Callable) -> list[Arm]:

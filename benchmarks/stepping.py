@@ -10,7 +10,6 @@ from benchmarks.bench import (
     attached,
     bare_twice,
     check_losses,
-    steps_in,
 )
 from benchmarks.harness import AGAIN, Arm, Comparison, compare, timed
 from benchmarks.models import Workload
@@ -41,24 +40,20 @@ def penalized_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
 
 
 def predict(workload: Workload, bench: Bench, name: str) -> Comparison:
-    """`predict` with and without a penalty."""
+    """`predict_on_batch` with and without a penalty."""
     trainees = bare_twice(workload, bench)
     trainees[names.ATTACHED] = attached(workload, bench)
-    count = steps_in(bench.effort.step_seconds, trainees[names.BARE], workload)
-    x, _ = workload.data(count)
+    x, _ = workload.data(1)
 
     def arm(name: str, model: keras.Model) -> Arm:
-        size = workload.batch_size
-        return Arm(
-            name, timed(lambda: model.predict(x, batch_size=size, verbose=0))
-        )
+        return Arm(name, timed(lambda: model.predict_on_batch(x)))
 
     found = [arm(name, trainee.model) for name, trainee in trainees.items()]
-    return compare(name, bench.backend, found, bench.effort.rounds)
+    return compare(name, bench.backend, found, bench.effort.steps)
 
 
 def evaluate(workload: Workload, bench: Bench, name: str) -> Comparison:
-    """`evaluate` with Keras's own penalty and with ours."""
+    """`test_on_batch` with Keras's own penalty and with ours."""
     l2 = keras.regularizers.L2(arms.COEFFICIENT)
     trainees = {
         arm: arms.built_in(workload, bench.jit_compile, l2)
@@ -66,34 +61,20 @@ def evaluate(workload: Workload, bench: Bench, name: str) -> Comparison:
     }
     trainees[names.ATTACHED] = attached(workload, bench)
     check_losses(trainees, workload)
-    count = steps_in(
-        bench.effort.step_seconds, trainees[names.BUILT_IN], workload
-    )
-    data = workload.data(count)
+    x, labels = workload.data(1)
 
     def arm(name: str, model: keras.Model) -> Arm:
-        size = workload.batch_size
-        return Arm(
-            name,
-            timed(lambda: model.evaluate(*data, batch_size=size, verbose=0)),
-        )
+        return Arm(name, timed(lambda: model.test_on_batch(x, labels)))
 
     found = [arm(name, trainee.model) for name, trainee in trainees.items()]
-    return compare(name, bench.backend, found, bench.effort.rounds)
+    return compare(name, bench.backend, found, bench.effort.steps)
 
 
 def _compare_steps(
     trainees: dict[str, Trainee], workload: Workload, bench: Bench, name: str
 ) -> Comparison:
-    count = steps_in(bench.effort.step_seconds, trainees[names.BARE], workload)
     found = [
-        arms.step_arm(arm, trainee, workload, count)
+        arms.step_arm(arm, trainee, workload)
         for arm, trainee in trainees.items()
     ]
-    return compare(
-        name,
-        bench.backend,
-        found,
-        bench.effort.rounds,
-        facts={"steps": count},
-    )
+    return compare(name, bench.backend, found, bench.effort.steps)

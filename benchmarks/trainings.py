@@ -1,39 +1,49 @@
 """Measurements of whole trainings, watched in several ways."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 
 from benchmarks import arms, names, watching
 from benchmarks.arms import Trainee
-from benchmarks.bench import COUNTS, Bench, attached, steps_in
-from benchmarks.harness import AGAIN, Arm, Comparison, compare, timed
+from benchmarks.bench import COUNTS, Bench, attached, bare_twice
+from benchmarks.harness import AGAIN, Comparison
 from benchmarks.models import Workload
+from benchmarks.turns import Turn, compare_trainings
 from keras_actpen import watch_activations
 
-EPOCHS = 2
 SHORT_EPOCH_STEPS = 10
 
-# A training: who trains, and its callbacks, made anew each time.
-Way = tuple[Trainee, watching.Callbacks]
+
+@dataclass(frozen=True)
+class Way:
+    """A training.
+
+    Attributes:
+        trainee: Who trains. No two ways share one.
+        callbacks: Makes the callbacks.
+    """
+
+    trainee: Trainee
+    callbacks: watching.Callbacks = list
 
 
 def monitor(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Whole trainings with and without the callback."""
-    trainee = attached(workload, bench)
-    ways = {
-        names.ATTACHED: (trainee, list),
-        names.ATTACHED + AGAIN: (trainee, list),
-    }
-    for arm, callbacks in watching.monitors().items():
-        ways[arm] = (trainee, callbacks)
+    ways = _unwatched(workload, bench)
+    ways[names.MONITOR] = Way(
+        attached(workload, bench), watching.monitors()[names.MONITOR]
+    )
     return _compare_trainings(ways, workload, bench, name)
 
 
 def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Whole trainings that watch more and more layers."""
-    plain = arms.bare(workload, bench.jit_compile)
-    ways = {names.BARE: (plain, list), names.BARE + AGAIN: (plain, list)}
+    ways = {
+        arm: Way(trainee)
+        for arm, trainee in bare_twice(workload, bench).items()
+    }
     for number in COUNTS:
         model = watch_activations(
             workload.model(), list(workload.targets[:number])
@@ -42,42 +52,47 @@ def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
             arms.compiled(model, arms.task_loss(), bench.jit_compile)
         )
         callbacks = watching.monitors()[names.MONITOR]
-        ways[names.watching(number)] = (trainee, callbacks)
+        ways[names.watching(number)] = Way(trainee, callbacks)
     return _compare_trainings(ways, workload, bench, name)
 
 
 def peers(workload: Workload, bench: Bench, name: str) -> Comparison:
-    """Whole trainings with what others write to watch activations."""
-    trainee = attached(workload, bench)
-    ways = {
-        names.ATTACHED: (trainee, list),
-        names.ATTACHED + AGAIN: (trainee, list),
-        names.MONITOR: (trainee, watching.monitors()[names.MONITOR]),
-        names.TENSORBOARD: (trainee, watching.tensorboard()),
-    }
+    """Whole trainings, ours at several cadences and what others write."""
+    ways = _unwatched(workload, bench)
+    others = {**watching.monitors(), names.TENSORBOARD: watching.tensorboard()}
+    for arm, callbacks in others.items():
+        ways[arm] = Way(attached(workload, bench), callbacks)
     if bench.backend == "tensorflow":
-        other = _with_layer_behind(workload, bench, watching.SummaryInCall)
+        trainee = _with_layer_behind(workload, bench, watching.SummaryInCall)
         writer = watching.SummaryWriter()
-        ways[names.SUMMARY_IN_CALL] = (other, lambda: [writer])
+        ways[names.SUMMARY_IN_CALL] = Way(trainee, lambda: [writer])
     if bench.backend == "torch":
-        other = _with_layer_behind(workload, bench, watching.HostPull)
-        ways[names.HOST_PULLS] = (other, list)
+        trainee = _with_layer_behind(workload, bench, watching.HostPull)
+        ways[names.HOST_PULLS] = Way(trainee)
     return _compare_trainings(ways, workload, bench, name)
 
 
 def cadence(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Ours and an extra forward pass, each once in a short epoch."""
-    trainee = attached(workload, bench)
-    extra = watching.extra_pass(trainee.model, workload)
-    ways = {
-        names.ATTACHED: (trainee, list),
-        names.ATTACHED + AGAIN: (trainee, list),
-        names.ONCE: (trainee, watching.monitor_once_an_epoch()),
-        names.EXTRA_PASS: (trainee, extra),
-    }
-    return _compare_trainings(
-        ways, workload, bench, name, count=SHORT_EPOCH_STEPS
+    ways = _unwatched(workload, bench)
+    ways[names.ONCE] = Way(
+        attached(workload, bench), watching.monitor_once_an_epoch()
     )
+    trainee = attached(workload, bench)
+    ways[names.EXTRA_PASS] = Way(
+        trainee, watching.extra_pass(trainee.model, workload)
+    )
+    return _compare_trainings(
+        ways, workload, bench, name, steps=SHORT_EPOCH_STEPS
+    )
+
+
+def _unwatched(workload: Workload, bench: Bench) -> dict[str, Way]:
+    """Two trainings of penalised models that nobody watches."""
+    return {
+        arm: Way(attached(workload, bench))
+        for arm in (names.ATTACHED, names.ATTACHED + AGAIN)
+    }
 
 
 def _with_layer_behind(
@@ -95,28 +110,25 @@ def _compare_trainings(
     workload: Workload,
     bench: Bench,
     name: str,
-    count: int | None = None,
+    steps: int | None = None,
 ) -> Comparison:
-    if count is None:
-        trainee, _ = next(iter(ways.values()))
-        least, most = bench.effort.epoch_steps
-        count = steps_in(bench.effort.epoch_seconds, trainee, workload)
-        count = min(max(count, least), most)
-    data = workload.data(count)
+    probe = arms.step_arm("probe", next(iter(ways.values())).trainee, workload)
+    probe.run()
+    seconds = min(probe.run() for _ in range(3))
+    if steps is None:
+        fewest, most = bench.effort.epoch_steps
+        steps = round(bench.effort.epoch_seconds / seconds)
+        steps = min(max(steps, fewest), most)
+    epochs = bench.effort.epochs.number(seconds * steps * len(ways))
 
-    def arm(name: str, way: Way) -> Arm:
-        trainee, callbacks = way
+    def fit(way: Way) -> Callable[[Turn], object]:
+        return lambda turn: way.trainee.model.fit(
+            workload.forever(),
+            steps_per_epoch=steps,
+            epochs=epochs + 1,
+            verbose=0,
+            callbacks=[turn, *way.callbacks()],
+        )
 
-        def train() -> None:
-            trainee.fit(data, workload.batch_size, EPOCHS, callbacks())
-            arms.synchronize(trainee.model)
-
-        return Arm(name, timed(train))
-
-    return compare(
-        name,
-        bench.backend,
-        [arm(name, way) for name, way in ways.items()],
-        bench.effort.few_rounds,
-        facts={"steps": count, "epochs": EPOCHS},
-    )
+    fits = {arm: fit(way) for arm, way in ways.items()}
+    return compare_trainings(name, bench.backend, fits, steps, epochs)

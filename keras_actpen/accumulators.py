@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -16,8 +16,9 @@ from keras_actpen.optional_statistics import (
     Values,
 )
 from keras_actpen.penalties.reductions import expand_mask
-from keras_actpen.places import Place
+from keras_actpen.places import Place, Watched
 from keras_actpen.statistics import ActivationStatistics
+from keras_actpen.tensors import MaskedTensors, Tensor
 from keras_actpen.wrapper import PenalizedLayer
 
 
@@ -37,9 +38,13 @@ class TermTotals(DeviceState):
         super().__init__()
         self.terms = terms
         # Sums of the terms and of the samples, and what they lack.
-        self.sums = state_variable((2, len(terms) + 1), "term_totals")
+        self.sums: keras.Variable = state_variable(
+            (2, len(terms) + 1), "term_totals"
+        )
 
-    def add(self, values: dict[str, Any], samples, new_samples) -> None:
+    def add(
+        self, values: dict[str, Tensor], samples: Tensor, new_samples: Tensor
+    ) -> None:
         """Add one call of the layer, as part of a compiled step.
 
         Args:
@@ -57,7 +62,7 @@ class TermTotals(DeviceState):
         new = sums + addend
         self.sums.assign(ops.stack([new, (new - sums) - addend]))
 
-    def means(self, state=None) -> list[Any]:
+    def means(self, state: Tensor | None = None) -> list[Tensor]:
         """Mean of every term over the samples so far, as tensors.
 
         Args:
@@ -90,11 +95,11 @@ class LayerState:
 
     def __init__(self, layer: PenalizedLayer):
         self.layer = layer
-        self.totals = {
+        self.totals: dict[str, TermTotals] = {
             "train": TermTotals(list(layer.terms)),
             "test": TermTotals(list(layer.terms)),
         }
-        self.statistics = {
+        self.statistics: dict[Place, ActivationStatistics] = {
             place: ActivationStatistics(layer.place_units.get(place))
             for place in layer.places
         }
@@ -160,13 +165,17 @@ class TermRecorder:
         samples: Batch size of the step, a float32 scalar.
     """
 
-    def __init__(self, states: dict[int, LayerState], phase: str, samples):
+    def __init__(
+        self, states: dict[int, LayerState], phase: str, samples: Tensor
+    ):
         self.states = states
         self.phase = phase
         self.samples = samples
         self._called: set[int] = set()
 
-    def record(self, layer, watched, terms) -> None:
+    def record(
+        self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
+    ) -> None:
         """Take one call of one layer."""
         state = self.states.get(id(layer))
         if state is None:
@@ -180,11 +189,15 @@ class TermRecorder:
 class StatisticsRecorder(TermRecorder):
     """Also takes the statistics of the activations."""
 
-    def __init__(self, states: dict[int, LayerState], phase: str, samples):
+    def __init__(
+        self, states: dict[int, LayerState], phase: str, samples: Tensor
+    ):
         super().__init__(states, phase, samples)
-        self._seen: dict[tuple[int, Place], list[tuple[Any, Any]]] = {}
+        self._seen: dict[tuple[int, Place], MaskedTensors] = {}
 
-    def record(self, layer, watched, terms) -> None:
+    def record(
+        self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
+    ) -> None:
         """Take one call of one layer."""
         super().record(layer, watched, terms)
         state = self.states.get(id(layer))
@@ -200,7 +213,7 @@ class StatisticsRecorder(TermRecorder):
             state.statistics[place].update_histogram(*_joined(seen))
 
 
-def _joined(tensors: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:
     """One tensor and one mask that hold the elements of several."""
     if len(tensors) == 1:
         return tensors[0]

@@ -44,7 +44,9 @@ class Alerts:
         alerts: Sequence[str] | Mapping[str, float | None],
         on_finding: OnFinding | None,
     ):
-        self.thresholds = thresholds_from("alerts", alerts, THRESHOLDS)
+        self.thresholds: dict[str, float] = thresholds_from(
+            "alerts", alerts, THRESHOLDS
+        )
         if not (on_finding is None or callable(on_finding)):
             raise TypeError(
                 "Invalid type received for argument `on_finding`. Expected "

@@ -4,8 +4,10 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
+from keras_actpen.tensors import Tensor
 
-class Calls(list):
+
+class Calls(list[Any]):
     """A layer's list of calls that lets those of models that are gone go.
 
     Keras numbers a layer's calls by their places in this list, so a call that
@@ -37,7 +39,7 @@ class Calls(list):
         """Iterate over the calls."""
         return map(self._alive, super().__iter__())
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         """Copy as a plain list: weak references cannot be pickled."""
         return list, (list(self),)
 
@@ -56,5 +58,6 @@ class Gone:
     """
 
     def __init__(self, first: Any):
-        self.input_tensors: list = []
-        self.output_tensors = self.outputs = first.output_tensors
+        self.input_tensors: list[Tensor] = []
+        self.outputs: list[Tensor] = first.output_tensors
+        self.output_tensors: list[Tensor] = self.outputs

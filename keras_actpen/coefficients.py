@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -19,7 +18,7 @@ class Term:
     place: Place
 
 
-class Coefficients(MutableMapping):
+class Coefficients(MutableMapping[str, float]):
     """The coefficients of a layer's terms, by name, readable and settable.
 
     They live in device state: a change takes effect at the next step, without
@@ -28,7 +27,7 @@ class Coefficients(MutableMapping):
 
     def __init__(self, terms: Mapping[str, Term]):
         self._values = {n: t.penalty.coefficient for n, t in terms.items()}
-        self.variable = keras.Variable(
+        self.variable: keras.Variable = keras.Variable(
             list(self._values.values()),
             shape=(len(terms),),
             dtype="float32",
@@ -71,7 +70,11 @@ class Coefficients(MutableMapping):
         return repr(self._values)
 
 
-def terms_by_name(given: Any, place: Place, layer_name: str) -> dict[str, Term]:
+def terms_by_name(
+    given: penalties.Identifiers | Mapping[str, Term],
+    place: Place,
+    layer_name: str,
+) -> dict[str, Term]:
     """Terms by name from what the constructor takes as `penalties`."""
     if isinstance(given, Mapping) and all(
         isinstance(term, Term) for term in given.values()

@@ -53,7 +53,7 @@ class GECO:
     rate: float = 1.0
     decay: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the arguments."""
         check_number(
             "rate", self.rate, "a finite number > 0", lambda value: value > 0
@@ -116,7 +116,7 @@ class PI:
     gain: float = 0.5
     integral_gain: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the arguments."""
         check_number(
             "gain", self.gain, "a finite number >= 0", lambda value: value >= 0

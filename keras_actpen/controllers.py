@@ -99,18 +99,20 @@ class TargetController(keras.callbacks.Callback):
                 f"{type(term).__name__})"
             )
         self.term = term
-        self.measure = check_choice("measure", measure, tuple(EFFECTS))
-        self.target = check_target(target, measure)
-        self.rule = get_rule(rule)
+        self.measure: str = check_choice("measure", measure, tuple(EFFECTS))
+        self.target: float = check_target(target, measure)
+        self.rule: GECO | PI = get_rule(rule)
         if update_freq != "epoch":
             _check_count("update_freq", update_freq)
         self.update_freq = update_freq
-        self.bounds = None if bounds is None else _check_bounds(bounds)
+        self.bounds: tuple[float, float] | None = (
+            None if bounds is None else _check_bounds(bounds)
+        )
         _check_count("patience", patience)
         self.patience = patience
         if effect is None:
             effect = EFFECTS[measure]
-        self.effect = check_choice("effect", effect, ("raises", "lowers"))
+        self.effect: str = check_choice("effect", effect, ("raises", "lowers"))
         self._start()
 
     def _start(self) -> None:
@@ -143,7 +145,7 @@ class TargetController(keras.callbacks.Callback):
         vars(self).update(state)
         self._start()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the term and stand in for the model's train function."""
         self._start()
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
@@ -164,7 +166,9 @@ class TargetController(keras.callbacks.Callback):
         self._session.install(self)
         self._session.stand_in("train")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Start a new period."""
         self._session.reset("train")
         self._before = Reading()
@@ -172,7 +176,9 @@ class TargetController(keras.callbacks.Callback):
             self._waited = 0
 
     # No on_train_batch_end: Keras would wait for every step's logs.
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Move the coefficient if the last step was measured."""
         if self._pending:
             # The trainer on JAX keeps the values apart while an epoch runs.
@@ -190,7 +196,9 @@ class TargetController(keras.callbacks.Callback):
         # The terms at every step: their means in `logs` are then exact.
         self._session.arm("train", "statistics" if self._pending else "terms")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Move the coefficient if the last step was measured; log."""
         if self._pending:
             self._pending = False
@@ -200,18 +208,20 @@ class TargetController(keras.callbacks.Callback):
             if self._measured is not None:
                 logs[f"{self.measure}/{self._site.key}"] = self._measured
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the terms of a validation apart from those of the training."""
         if self._session is not None:
             self._session.stand_in("test")
             self._session.reset("test")
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Record the terms of the coming step."""
         if self._session is not None:
             self._session.arm("test", "terms")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own functions back."""
         self._session.uninstall(self)
         self._start()

@@ -75,15 +75,19 @@ class Map:
         footnote: str = "",
     ):
         low, high = _limits(values, low, high)
-        self.left = MARGIN * 2 + max(label_width, text_width("epoch"))
+        self.left: int = MARGIN * 2 + max(label_width, text_width("epoch"))
         self.right = WIDTH - MARGIN
         self.top = MARGIN + 2 * LINE
-        self.bottom = self.top + height
-        self.row_centres = centres(self.top, self.bottom, len(values))
-        self.column_centres = centres(self.left, self.right, len(columns))
+        self.bottom: int = self.top + height
+        self.row_centres: np.ndarray = centres(
+            self.top, self.bottom, len(values)
+        )
+        self.column_centres: np.ndarray = centres(
+            self.left, self.right, len(columns)
+        )
         full = self.bottom + LINE * (2 if footnote else 1) + MARGIN
         pixels = np.full((full, WIDTH, 3), BACKGROUND, "u1")
-        self.cells = _colours(values, low, high)
+        self.cells: np.ndarray = _colours(values, low, high)
         pixels[self.top : self.bottom, self.left : self.right] = _grid(
             self.cells, height, self.right - self.left
         )

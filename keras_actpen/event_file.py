@@ -47,7 +47,7 @@ class EventWriter:
         directory: str | os.PathLike[str],
         warn: OneWarning | None = None,
     ):
-        self.directory = os.fspath(directory)
+        self.directory: str = os.fspath(directory)
         self._warn = OneWarning() if warn is None else warn
         self._path: str | None = None
         self._size = 0

@@ -11,8 +11,11 @@ import zlib
 from collections.abc import Iterable
 
 import numpy as np
-from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
+
+# Whole modules: a name taken from an untyped one is unknown to type checkers.
+import tensorboard.compat.proto.summary_pb2 as summary_pb2
+import tensorboard.compat.proto.tensor_pb2 as tensor_pb2
+from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
@@ -191,7 +194,9 @@ def event(values: Iterable[Value], step: int, wall_time: float) -> bytes:
     ).SerializeToString()
 
 
-def string_tensor(data: str | bytes | list[str | bytes]) -> TensorProto:
+def string_tensor(
+    data: str | bytes | list[str | bytes],
+) -> tensor_pb2.TensorProto:
     """A tensor of strings, of shape `()` or `(len(data),)`."""
     return make_tensor_proto(data, dtype=np.object_)
 

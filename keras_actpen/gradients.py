@@ -9,7 +9,7 @@ from keras_actpen import penalties
 from keras_actpen.penalties.base import check_number
 from keras_actpen.places import Place
 from keras_actpen.probes import Probe, task_norms
-from keras_actpen.selection import select
+from keras_actpen.selection import Entries, select
 from keras_actpen.surgery import check_built, penalized_layers
 
 
@@ -83,10 +83,10 @@ def penalty_gradient_share(
 
 def suggest_coefficient(
     model: keras.Model,
-    layers: Any,
+    layers: Entries,
     x: Any,
     y: Any,
-    penalty: Any,
+    penalty: penalties.Identifier,
     share: float = 0.1,
     *,
     on: str = "output",

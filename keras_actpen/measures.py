@@ -36,8 +36,8 @@ class Reading:
         totals: Mapping[str, float] | None = None,
         samples: float = 0.0,
     ):
-        self.snapshot = snapshot or StatisticsSnapshot()
-        self.totals = totals or {}
+        self.snapshot: StatisticsSnapshot = snapshot or StatisticsSnapshot()
+        self.totals: Mapping[str, float] = totals or {}
         self.samples = samples
 
     def measure(self, name: str, before: "Reading", site: TermSite) -> float:

@@ -8,7 +8,7 @@ import keras
 
 from keras_actpen import backend
 from keras_actpen.alerts import Alerts, OnFinding
-from keras_actpen.findings import THRESHOLDS
+from keras_actpen.findings import THRESHOLDS, Finding
 from keras_actpen.frequencies import (
     STATISTICS_FREQ,
     check_frequency,
@@ -21,7 +21,10 @@ from keras_actpen.session import Session
 from keras_actpen.surgery import penalized_layers
 
 if TYPE_CHECKING:
-    from keras_actpen.runs import Runs
+    from keras_actpen.runs import Runs, Snapshots
+
+# The mean of every term by phase.
+Means = Mapping[str, Mapping[str, float]]
 
 _NO_FIT = object()
 
@@ -106,7 +109,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         on_finding: OnFinding | None = None,
     ):
         super().__init__()
-        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        self.log_dir: str | None = (
+            None if log_dir is None else os.fspath(log_dir)
+        )
         if update_freq == "batch":
             update_freq = 1
         elif update_freq != "epoch":
@@ -118,8 +123,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self.update_freq = update_freq
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq
-        self.max_overhead = check_overhead(max_overhead, statistics_freq)
-        self.statistics = check_names(statistics)
+        self.max_overhead: float | None = check_overhead(
+            max_overhead, statistics_freq
+        )
+        self.statistics: tuple[str, ...] = check_names(statistics)
         self.alerts = alerts
         self.on_finding = on_finding
         self._start()
@@ -154,7 +161,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._start()
         self._is_copy = True
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's train function."""
         self._open_session()
         self._session.forget_others(self)
@@ -173,7 +180,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._runs = None
         self._alerts.start()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Start a new period, in the first epoch a new run."""
         if self._steps is None:
             # Not earlier: BackupAndRestore sets epoch, optimizer and
@@ -186,7 +195,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._validation = None
 
     # No on_train_batch_end: Keras would wait for every step's logs.
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Choose what the coming step records."""
         self._steps = self._epoch_start + batch
         self._write_batches()
@@ -205,18 +216,20 @@ class PenaltyMonitor(keras.callbacks.Callback):
             means = self._session.means("train")
             self._runs.attempt(self._runs.write_batch, means, self._steps)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's test function."""
         self._open_session()
         self._session.install(self)
         self._session.stand_in("test")
         self._session.reset("test")
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Record the terms of the coming step."""
         self._session.arm("test", "terms")
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the terms, and leave a model that was only evaluated."""
         self._validation = self._session.means("test")
         # Keras gives the callbacks of one `fit` the same dictionary, and
@@ -224,7 +237,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         if self.params is not self._fit_params:
             self._session.uninstall(self)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Write the epoch."""
         session = self._session
         logs = {} if logs is None else logs
@@ -251,12 +266,16 @@ class PenaltyMonitor(keras.callbacks.Callback):
         # Last, because a warning may be an error.
         self._alerts.announce(findings, self.model)
 
-    def _findings(self, logs, means, snapshots):
+    def _findings(
+        self, logs: dict[str, Any], means: Means, snapshots: "Snapshots"
+    ) -> list[Finding]:
         return self._alerts.findings(
             self._session.layers, means["train"], logs.get("loss"), snapshots
         )
 
-    def _write_epoch(self, epoch, logs, means):
+    def _write_epoch(
+        self, epoch: int, logs: dict[str, Any], means: Means
+    ) -> list[Finding]:
         snapshots, optional = {}, {}
         if self.statistics_freq:
             snapshots = self._session.snapshots()
@@ -275,7 +294,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         )
         return findings
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own train function back."""
         self._fit_params = _NO_FIT
         self._session.uninstall(self)

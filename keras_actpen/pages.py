@@ -107,15 +107,15 @@ def layout(
     return dashboards.custom_scalars_layout(categories, unfolded=4)
 
 
-def _overview_charts():
+def _overview_charts() -> list[dashboards.Chart]:
     return [
         dashboards.multiline_chart(tag.partition("/")[2], [tag])
         for tag in tags.OVERVIEW
     ]
 
 
-def _statistic_charts(path: str, place: Place):
-    def tag(name):
+def _statistic_charts(path: str, place: Place) -> list[dashboards.Chart]:
+    def tag(name: str) -> str:
         return tags.statistic_tag(name, path, place)
 
     return [
@@ -132,7 +132,9 @@ def _statistic_charts(path: str, place: Place):
     ]
 
 
-def _optional_charts(path: str, place: Place, optional: Sequence[str]):
+def _optional_charts(
+    path: str, place: Place, optional: Sequence[str]
+) -> Iterator[dashboards.Chart]:
     for name in optional:
         curves = [tags.statistic_tag(c, path, place) for c in CURVES[name]]
         title = f"{place}: {name.replace('_', ' ')}"

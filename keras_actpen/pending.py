@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_actpen import internals
+from keras_actpen.tensors import MaskedTensors, Tensor
 
 
 @dataclass
@@ -21,9 +22,9 @@ class Call:
         values: Coefficient times value of every term, once computed.
     """
 
-    watched: dict
+    watched: dict[Any, MaskedTensors]
     entry: Any
-    values: dict[str, Any] | None = None
+    values: dict[str, Tensor] | None = None
 
 
 # Replicas of a tf.distribute strategy run in threads of their own, in turns.

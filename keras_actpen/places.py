@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import keras
 from keras import ops, tree
 
 from keras_actpen import internals
+from keras_actpen.tensors import MaskedTensors, Tensor
 
 PLACES = ("output", "preactivation")
 
@@ -26,7 +27,7 @@ class Place:
     on: str = "output"
     output: int | str = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the arguments."""
         if self.on not in PLACES:
             raise ValueError(
@@ -49,13 +50,13 @@ class Place:
 
 
 # Activations with their mask or None, for each place of a layer.
-Watched = dict[Place, list[tuple[Any, Any]]]
+Watched = dict[Place, MaskedTensors]
 
 
 def observed_call(
     layer: keras.layers.Layer,
     places: Sequence[Place],
-    args: tuple,
+    args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> tuple[Any, Watched]:
     """Call a layer.
@@ -82,7 +83,7 @@ def observed_call(
 
 
 @contextlib.contextmanager
-def tapped_activation(layer: keras.layers.Layer) -> Iterator[list]:
+def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
     """Note every tensor that the layer's own activation receives.
 
     Raises:
@@ -94,7 +95,7 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list]:
         raise _no_preactivation(layer)
     seen = []
 
-    def tap(x, *args, **kwargs):
+    def tap(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         seen.append(x)
         return activation(x, *args, **kwargs)
 
@@ -106,7 +107,7 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list]:
         attributes["activation"] = activation
 
 
-def only_tapped(layer: keras.layers.Layer, seen: list) -> Any:
+def only_tapped(layer: keras.layers.Layer, seen: list[Tensor]) -> Tensor:
     """The one tensor that the activation received.
 
     Raises:
@@ -131,8 +132,8 @@ def tensors_at(
     place: Place,
     layer: keras.layers.Layer,
     outputs: Any,
-    preactivation: Any,
-) -> list[tuple[Any, Any]]:
+    preactivation: Tensor | None,
+) -> MaskedTensors:
     """Tensors at a place of a layer, each with its mask or None."""
     flat = tree.flatten(outputs)
     if place.on == "preactivation":
@@ -156,7 +157,7 @@ def tensors_at(
 
 def _chosen_output(
     layer: keras.layers.Layer, outputs: Any, output: int | str
-) -> Any:
+) -> Tensor:
     """The output that an index or a key stands for."""
     if isinstance(outputs, Mapping):
         keys = list(outputs)
@@ -183,7 +184,9 @@ def _chosen_output(
 _PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
 
 
-def padding_mask(call: Any, args: tuple, kwargs: dict) -> Any:
+def padding_mask(
+    call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | None:
     """Padding mask among the arguments of a call, or None."""
     parameters = list(inspect.signature(call).parameters)[1:]
     named = {**dict(zip(parameters, args, strict=False)), **kwargs}
@@ -196,7 +199,9 @@ def padding_mask(call: Any, args: tuple, kwargs: dict) -> Any:
     return None
 
 
-def mask_for(tensor: Any, mask: Any, padding: Any) -> Any:
+def mask_for(
+    tensor: Tensor, mask: Tensor | None, padding: Tensor | None
+) -> Tensor | None:
     """The mask of a tensor: Keras's, or a padding mask that fits it."""
     if mask is not None or padding is None:
         return mask

@@ -21,6 +21,7 @@ from keras_actpen.places import (
     tensors_at,
 )
 from keras_actpen.surgery import penalized_layers
+from keras_actpen.tensors import MaskedTensors, Tensor
 from keras_actpen.wrapper import PenalizedLayer
 
 Layer = keras.layers.Layer
@@ -42,20 +43,20 @@ class Probe:
         self.layer = layer
         self.place = place
         # Activations of all calls, each with its mask or None.
-        self.watched: list[tuple[Any, Any]] = []
+        self.watched: MaskedTensors = []
 
     def norm(self, penalty: Penalty) -> float:
         """Norm of the gradient of a penalty, without its coefficient."""
         masks = [mask for _, mask in self.watched]
 
-        def value(tensors):
+        def value(tensors: list[Tensor]) -> Tensor:
             return sum(map(penalty.value, tensors, masks))
 
         tensors = [at_least_float32(tensor) for tensor, _ in self.watched]
         return _norm(backend.value_and_gradients(value, tensors)[1])
 
     @contextlib.contextmanager
-    def installed(self, shifts: list[Any] | None = None) -> Iterator[None]:
+    def installed(self, shifts: list[Tensor] | None = None) -> Iterator[None]:
         """Look at the calls in this block.
 
         Args:
@@ -65,10 +66,10 @@ class Probe:
         plain, calls = layer.call, []
         remaining = iter(shifts or ())
 
-        def shifted(tensor):
+        def shifted(tensor: Tensor) -> Tensor:
             return tensor if shifts is None else tensor + next(remaining)
 
-        def call(*args, **kwargs):
+        def call(*args: Any, **kwargs: Any) -> Any:
             preactivation = None
             if place.on == "preactivation":
                 with _shifted_activation(self, shifted) as seen:
@@ -110,12 +111,14 @@ class Probe:
 
 
 @contextlib.contextmanager
-def _shifted_activation(probe: Probe, shifted: Callable) -> Iterator[list]:
+def _shifted_activation(
+    probe: Probe, shifted: Callable[[Tensor], Tensor]
+) -> Iterator[list[Tensor]]:
     """Shift every tensor that the layer's own activation receives."""
     with tapped_activation(probe.layer) as seen:
         tapped = vars(probe.layer)["activation"]
 
-        def activation(x, *args, **kwargs):
+        def activation(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             return tapped(shifted(x), *args, **kwargs)
 
         with attribute_in_front(probe.layer, "activation", activation):
@@ -135,7 +138,7 @@ def task_norms(
     ]
     arguments = loss_arguments(model, x, y, training)
 
-    def loss(shifts):
+    def loss(shifts: list[Tensor]) -> Tensor:
         remaining = iter(shifts)
         with contextlib.ExitStack() as stack:
             # Nothing that the layers and the loss assign is kept, and the
@@ -174,7 +177,7 @@ def loss_arguments(
     return arguments
 
 
-def _norm(tensors: Sequence[Any]) -> float:
+def _norm(tensors: Sequence[Tensor]) -> float:
     """Euclidean norm of several tensors as one vector, in float64."""
     arrays = [
         ops.convert_to_numpy(ops.cast(tensor, "float32")).astype("float64")

@@ -89,7 +89,9 @@ def _visitor(
     return visit
 
 
-def _rebuild(model: keras.Model, visit: Callable[[Layer], Layer]):
+def _rebuild(
+    model: keras.Model, visit: Callable[[Layer], Layer]
+) -> keras.Model:
     """The same graph of layers, each replaced by what `visit` returns."""
     if isinstance(model, keras.Sequential):
         layers = [visit(layer) for layer in model.layers]

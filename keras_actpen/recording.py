@@ -5,11 +5,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from keras_actpen.tensors import MaskedTensors, Tensor
+
 
 class Recorder(Protocol):
     """Receives what every penalised layer computed in one forward pass."""
 
-    def record(self, layer: Any, watched: dict, terms: dict[str, Any]) -> None:
+    def record(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: dict[str, Tensor],
+    ) -> None:
         """Take one call of one layer.
 
         Args:
@@ -44,9 +51,14 @@ class ValueRecorder:
     """Keeps the value of every term, summed over the calls of a layer."""
 
     def __init__(self):
-        self.values: dict[int, dict[str, Any]] = {}
+        self.values: dict[int, dict[str, Tensor]] = {}
 
-    def record(self, layer: Any, watched: dict, terms: dict[str, Any]) -> None:
+    def record(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: dict[str, Tensor],
+    ) -> None:
         """Take one call of one layer."""
         values = self.values.setdefault(id(layer), dict.fromkeys(terms, 0.0))
         for name, value in terms.items():

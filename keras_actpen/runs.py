@@ -35,6 +35,7 @@ class Runs:
     """
 
     def __init__(self, log_dir: str, earlier: str | None, resumed: bool):
+        self.name: str
         if resumed:
             self.name = earlier or last_run(log_dir)
         else:

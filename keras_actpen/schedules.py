@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.selection import Entries
 from keras_actpen.term_sites import (
     TermSite,
     log_coefficients,
@@ -96,7 +97,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
     def __init__(
         self,
         schedule: Callable[[int], Any],
-        layers: Any = "*",
+        layers: Entries = "*",
         terms: str | Sequence[str] = "*",
         *,
         unit: str = "step",
@@ -116,7 +117,9 @@ class PenaltyScheduler(keras.callbacks.Callback):
             )
         self.schedule = schedule
         self.layers = layers
-        self.terms = (terms,) if isinstance(terms, str) else tuple(terms)
+        self.terms: tuple[str, ...] = (
+            (terms,) if isinstance(terms, str) else tuple(terms)
+        )
         for term in self.terms:
             if not isinstance(term, str):
                 raise TypeError(
@@ -149,7 +152,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
         vars(self).update(state)
         self._start()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the terms."""
         self._start()
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
@@ -158,7 +161,9 @@ class PenaltyScheduler(keras.callbacks.Callback):
         if isinstance(self.schedule, LearningRateSchedule):
             self._value = backend.compiled(self.schedule)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Set the coefficients of the epoch's first step."""
         # Not earlier: BackupAndRestore restores in its on_train_begin. An
         # optimizer that a train_step of the user's own leaves alone stays 0.
@@ -167,17 +172,21 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._move(epoch if self.unit == "epoch" else self._steps)
 
     # No on_train_batch_end: Keras would wait for every step's logs.
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Set the coefficients of the coming step."""
         if self.unit == "step":
             self._move(self._epoch_start + batch)
         self._steps = self._epoch_start + batch + 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Log the coefficients."""
         log_coefficients(self._sites, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let go of the model."""
         self._start()
 

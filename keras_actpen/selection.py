@@ -4,10 +4,9 @@ import fnmatch
 import numbers
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
-from keras.layers import Layer
 
 from keras_actpen.selection_errors import (
     ambiguous,
@@ -21,10 +20,15 @@ from keras_actpen.selection_errors import (
 )
 from keras_actpen.sites import Site, sites, unwrapped
 
-Entry = str | int | Layer | type | re.Pattern | Callable[[Layer], bool]
+Layer = keras.layers.Layer
+Entry: TypeAlias = (
+    str | int | Layer | type[Any] | re.Pattern[str] | Callable[[Layer], bool]
+)
+# What an argument `layers` may be, see `select`.
+Entries: TypeAlias = Entry | Sequence[Entry]
 
 
-def select(model: keras.Model, layers: Entry | Sequence[Entry]) -> list[Site]:
+def select(model: keras.Model, layers: Entries) -> list[Site]:
     """Find the layers that `layers` describes.
 
     Args:

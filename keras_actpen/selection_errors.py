@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras.layers import InputLayer, Layer
 
 from keras_actpen.sites import Site, unwrapped
+
+Layer = keras.layers.Layer
+InputLayer = keras.layers.InputLayer
 
 MAX_PATHS = 40  # listed in an error before "… and N more"
 

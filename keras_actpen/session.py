@@ -27,10 +27,12 @@ class Session:
         self.model = model
         self.layers = layers
         with backend.strategy_scope(model):
-            self.states = {
+            self.states: dict[str, LayerState] = {
                 path: LayerState(layer) for path, layer in layers.items()
             }
-        self.states_by_id = {id(s.layer): s for s in self.states.values()}
+        self.states_by_id: dict[int, LayerState] = {
+            id(state.layer): state for state in self.states.values()
+        }
         # Names of the optional statistics that are taken.
         self.optional: set[str] = set()
         self.functions: dict[str, SteppedFunction] = {}
@@ -99,7 +101,7 @@ class Session:
         # Keras gives all callbacks of one `fit` the same dictionary.
         self._users = [u for u in self._users if u.params is user.params]
 
-    def _reported_logs(self, report: Callable, logs: Any) -> Any:
+    def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
         """Logs of a period from those of its last step."""
         terms = {
             log_key(path, name)
@@ -187,7 +189,7 @@ class Session:
                 means[log_key(path, name)] = total / max(samples, 1.0)
         return means
 
-    def with_coefficients(self, args: tuple) -> tuple:
+    def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a step in which changed coefficients are seen.
 
         Only on JAX is there something to do: its trainer keeps the values of

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.layers import InputLayer, Layer
+
+Layer = keras.layers.Layer
+InputLayer = keras.layers.InputLayer
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +20,7 @@ from keras_actpen.device_state import (
     total,
 )
 from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.tensors import Tensor
 
 BUCKETS = 30  # TensorBoard's own number.
 
@@ -39,11 +41,15 @@ class ActivationStatistics(DeviceState):
     def __init__(self, units: int | None, name: str | None = None):
         super().__init__(name=name)
         self.units = units
-        self.measures = state_variable((7,), "measures", initializer=_start)
+        self.measures: keras.Variable = state_variable(
+            (7,), "measures", initializer=_start
+        )
         # Lower and upper word of the numbers of finite, zero and non-finite
         # elements, then the buckets of the histogram.
-        self.counts = state_variable((6 + BUCKETS,), "counts", dtype="int")
-        self.fired = None
+        self.counts: keras.Variable = state_variable(
+            (6 + BUCKETS,), "counts", dtype="int"
+        )
+        self.fired: keras.Variable | None = None
         if units is not None:
             self.fired = state_variable((units,), "fired")
 
@@ -54,7 +60,7 @@ class ActivationStatistics(DeviceState):
         # number of replicas, which 0 and infinity survive.
         self.measures.assign(_start())
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step.
 
         Counts are exact while a unit sees fewer than 2^24 positions a batch.
@@ -108,7 +114,9 @@ class ActivationStatistics(DeviceState):
         if self.fired is not None:
             self.fired.assign_add(fired)
 
-    def update_histogram(self, activations, mask=None) -> None:
+    def update_histogram(
+        self, activations: Tensor, mask: Tensor | None = None
+    ) -> None:
         """Replace the histogram by that of one batch.
 
         It is that of the finite values other than 0, in TensorBoard's own
@@ -163,13 +171,13 @@ class ActivationStatistics(DeviceState):
         )
 
 
-def _start(shape=(7,), dtype="float32"):
+def _start(shape: tuple[int, ...] = (7,), dtype: str = "float32") -> Tensor:
     """Mean, M2, their scale, min, max, and the edges of the histogram."""
     start = [0.0, 0.0, 0.0, np.inf, -np.inf, 0.0, 0.0]
     return ops.convert_to_tensor(start, dtype)
 
 
-def _range(x, counted):
+def _range(x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     low = ops.min(ops.where(counted, x, np.inf), initial=np.inf)
     high = ops.max(ops.where(counted, x, -np.inf), initial=-np.inf)
     return low, high

@@ -15,6 +15,7 @@ from keras import ops, tree
 
 from keras_actpen import accumulators, backend, internals, recording
 from keras_actpen.attributes import attribute_in_front
+from keras_actpen.tensors import Tensor
 
 _RECORDERS = {
     "terms": accumulators.TermRecorder,
@@ -47,7 +48,7 @@ class SteppedFunction:
         plain: The function whose place it takes.
     """
 
-    def __init__(self, session: Any, phase: str, plain: Callable):
+    def __init__(self, session: Any, phase: str, plain: Callable[..., Any]):
         self.session = session
         self.phase = phase
         self.plain = plain
@@ -59,7 +60,7 @@ class SteppedFunction:
         # JAX's distributed functions are made for a number of variables.
         self._unarmed = self._make(None) if _is_sharded() else (plain, None)
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         """Run one step, recording what has been armed."""
         session = self.session
         armed, self.armed = self.armed, None
@@ -78,7 +79,7 @@ class SteppedFunction:
             stopwatch.stop(armed)
         return result
 
-    def _run(self, armed: str | None, args: tuple) -> Any:
+    def _run(self, armed: str | None, args: tuple[Any, ...]) -> Any:
         function, step = self._functions.get(armed, self._unarmed)
         model, name = self.session.model, f"{self.phase}_step"
         with contextlib.ExitStack() as stack:
@@ -104,7 +105,9 @@ class SteppedFunction:
             made_anew = _is_sharded() and self.phase == "test"
             setattr(model, name, None if made_anew else self.plain)
 
-    def _make(self, armed: str | None) -> tuple[Callable, Callable]:
+    def _make(
+        self, armed: str | None
+    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Compile a step that records what is armed."""
         model = self.session.model
         step = self._step(getattr(model, f"{self.phase}_step"), armed)
@@ -118,10 +121,12 @@ class SteppedFunction:
         setattr(model, name, before)
         return function, step
 
-    def _step(self, inner: Callable, armed: str | None) -> Callable:
+    def _step(
+        self, inner: Callable[..., Any], armed: str | None
+    ) -> Callable[..., Any]:
         session, phase = self.session, self.phase
 
-        def step(*args):
+        def step(*args: Any) -> Any:
             if armed is None:
                 return inner(*args)
             recorder = _RECORDERS[armed](
@@ -144,7 +149,7 @@ def _is_sharded() -> bool:
     )
 
 
-def _samples(data: Any):
+def _samples(data: Any) -> Tensor:
     """Batch size of a step as Keras counts it, a float32 scalar."""
     try:
         x = keras.utils.unpack_x_y_sample_weight(data)[0]

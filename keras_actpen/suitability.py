@@ -8,6 +8,7 @@ from keras_actpen.penalties.base import Penalty
 from keras_actpen.places import Place, tensors_at
 from keras_actpen.selection_errors import listed
 from keras_actpen.sites import Site, sites, unwrapped
+from keras_actpen.tensors import Tensor
 
 
 def check_suits(
@@ -38,7 +39,7 @@ def check_suits(
         raise ValueError(f"{error} (layer {site.path!r}). {advice}") from None
 
 
-def _tensors(place: Place, site: Site) -> list[Any]:
+def _tensors(place: Place, site: Site) -> list[Tensor]:
     """Symbolic tensors at a place, none if the layer has no symbolic call."""
     output = _symbolic_output(site.layer)
     if output is None or place.output not in (0, "all"):
@@ -53,7 +54,7 @@ def _tensors(place: Place, site: Site) -> list[Any]:
 
 
 def _check(
-    penalty: Penalty, place: Place, site: Site, tensors: list[Any]
+    penalty: Penalty, place: Place, site: Site, tensors: list[Tensor]
 ) -> None:
     activation = getattr(unwrapped(site.layer), "activation", None)
     for tensor in tensors:

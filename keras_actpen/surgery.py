@@ -11,7 +11,7 @@ from keras_actpen.coefficients import Term
 from keras_actpen.penalties.base import check_coefficient, check_term_name
 from keras_actpen.places import Place
 from keras_actpen.rebuilding import Replacement, replace_layers, wrapping
-from keras_actpen.selection import select
+from keras_actpen.selection import Entries, select
 from keras_actpen.sites import Site, sites
 from keras_actpen.suitability import check_suits
 from keras_actpen.wrapper import PenalizedLayer
@@ -19,8 +19,8 @@ from keras_actpen.wrapper import PenalizedLayer
 
 def attach_penalty(
     model: keras.Model,
-    layers: Any,
-    penalty: Any = None,
+    layers: Entries | Mapping[Any, penalties.Identifiers],
+    penalty: penalties.Identifiers | None = None,
     *,
     l1: float | None = None,
     l2: float | None = None,
@@ -109,7 +109,7 @@ def attach_penalty(
     return replace_layers(model, replacements)
 
 
-def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
+def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
     """Let `PenaltyMonitor` log the activations of layers without a penalty.
 
     Adds nothing to the loss. Weights are shared as in `attach_penalty`.
@@ -144,7 +144,9 @@ def watch_activations(model: keras.Model, layers: Any) -> keras.Model:
     )
 
 
-def detach_penalty(model: keras.Model, layers: Any = None) -> keras.Model:
+def detach_penalty(
+    model: keras.Model, layers: Entries | None = None
+) -> keras.Model:
     """Take the penalties off again.
 
     Example:
@@ -238,8 +240,8 @@ def check_built(model: Any) -> None:
 
 def _wanted(
     model: keras.Model,
-    layers: Any,
-    penalty: Any,
+    layers: Entries | Mapping[Any, penalties.Identifiers],
+    penalty: penalties.Identifiers | None,
     l1: float | None,
     l2: float | None,
     name: str | None,
@@ -267,7 +269,10 @@ def _wanted(
 
 
 def _penalties(
-    given: Any, l1: float | None, l2: float | None, name: str | None
+    given: penalties.Identifiers | None,
+    l1: float | None,
+    l2: float | None,
+    name: str | None,
 ) -> list[penalties.Penalty]:
     if given is None:
         given = []

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -101,7 +102,7 @@ class _SameStart(keras.callbacks.Callback):
             for variable in self._variables
         ]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         keras.utils.set_random_seed(self.seed)
         for variable, value in zip(self._variables, self._values, strict=True):
             variable.assign(value)

@@ -3,11 +3,10 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
-from keras_actpen.selection import select
+from keras_actpen.selection import Entries, select
 from keras_actpen.surgery import penalized_layers
 from keras_actpen.wrapper import PenalizedLayer
 
@@ -46,7 +45,7 @@ class TermSite:
 
 
 def select_terms(
-    model: keras.Model, layers: Any, terms: Sequence[str] = ("*",)
+    model: keras.Model, layers: Entries, terms: Sequence[str] = ("*",)
 ) -> list[TermSite]:
     """Find terms of the penalised layers of a model.
 

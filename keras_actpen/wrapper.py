@@ -3,6 +3,7 @@
 import functools
 import warnings
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,10 +15,12 @@ from keras_actpen.delegation import DelegatingLayer
 from keras_actpen.descriptions import described, parts
 from keras_actpen.penalties.base import check_term_name
 from keras_actpen.pending import Call, calls_of
-from keras_actpen.places import Place, observed_call
+from keras_actpen.places import Place, Watched, observed_call
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import MaskedTensors, Tensor
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class PenalizedLayer(DelegatingLayer):
     """A layer with penalties on what it puts out.
 
@@ -51,7 +54,9 @@ class PenalizedLayer(DelegatingLayer):
             activation of its own, or a function returns no scalar.
     """
 
-    def __new__(cls, layer, *args, **kwargs):
+    def __new__(
+        cls, layer: keras.layers.Layer, *args: Any, **kwargs: Any
+    ) -> "PenalizedLayer":
         """Make an instance of the class that stands for `layer`'s class."""
         if isinstance(layer, PenalizedLayer):
             raise ValueError(
@@ -71,7 +76,7 @@ class PenalizedLayer(DelegatingLayer):
     def __init__(
         self,
         layer: keras.layers.Layer,
-        penalties: Any = (),
+        penalties: penalties.Identifiers | Mapping[str, Term] = (),
         *,
         on: str = "output",
         output: int | str = 0,
@@ -82,23 +87,27 @@ class PenalizedLayer(DelegatingLayer):
         # JAX, leak the tracers of the added loss.
         with keras.RematScope(mode=None):
             super().__init__(layer)
-        self.supports_jit = layer.supports_jit
+        self.supports_jit: bool = layer.supports_jit
         self.supports_masking = True
         self.terms = terms
-        self.places = tuple(dict.fromkeys(t.place for t in terms.values())) or (
-            place,
-        )
+        self.places: tuple[Place, ...] = tuple(
+            dict.fromkeys(t.place for t in terms.values())
+        ) or (place,)
         # Size of the last axis at each place, as far as it is known.
-        self.place_units = {}
+        self.place_units: dict[Place, int | None] = {}
         self._saved_in_config = False
         with keras.name_scope(layer.name):
-            self.coefficients = Coefficients(terms) if terms else {}
+            self.coefficients: Coefficients | dict[str, float] = (
+                Coefficients(terms) if terms else {}
+            )
         if terms:
             self._coefficient_variable = self.coefficients.variable
         self.wrapped_layer = layer
         self.build()
 
-    def _penalized_call(self, args, kwargs):
+    def _penalized_call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         outputs, watched = observed_call(
             self.wrapped_layer, self.places, args, kwargs
         )
@@ -112,7 +121,7 @@ class PenalizedLayer(DelegatingLayer):
             recorder.record(self, watched, self._values_of(call))
         return outputs
 
-    def losses_of_calls(self) -> list:
+    def losses_of_calls(self) -> list[Tensor]:
         """What each call since the last outermost one adds to the loss."""
         floatx = keras.config.floatx()
         return [
@@ -127,7 +136,7 @@ class PenalizedLayer(DelegatingLayer):
         """Forget the calls that no loss has been asked for."""
         calls_of(self).clear()
 
-    def _values_of(self, call):
+    def _values_of(self, call: Call) -> dict[str, Tensor]:
         if call.values is None:
             with internals.own_losses(call.entry):
                 call.values = self._term_values(call.watched)
@@ -135,13 +144,13 @@ class PenalizedLayer(DelegatingLayer):
             call.watched = {}
         return call.values
 
-    def _term_values(self, watched):
+    def _term_values(self, watched: Watched) -> dict[str, Tensor]:
         return {
             name: self._term_value(index, term.penalty, watched[term.place])
             for index, (name, term) in enumerate(self.terms.items())
         }
 
-    def _note_units(self, place, tensors):
+    def _note_units(self, place: Place, tensors: list[Tensor]) -> None:
         sizes = {
             tensor.shape[-1] if len(tensor.shape) > 1 else 1
             for tensor in tensors
@@ -150,7 +159,9 @@ class PenalizedLayer(DelegatingLayer):
             sizes.add(self.place_units[place])
         self.place_units[place] = sizes.pop() if len(sizes) == 1 else None
 
-    def _term_value(self, index, penalty, tensors):
+    def _term_value(
+        self, index: int, penalty: penalties.Penalty, tensors: MaskedTensors
+    ) -> Tensor:
         value = sum(penalty.value(tensor, mask) for tensor, mask in tensors)
         coefficient = ops.cast(self._coefficient_variable[index], value.dtype)
         # 0 times an infinite value would be NaN.
@@ -158,18 +169,20 @@ class PenalizedLayer(DelegatingLayer):
             coefficient == 0, ops.zeros_like(value), coefficient * value
         )
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
         layer, places = self.wrapped_layer, self.places
 
-        def observed(*args, **kwargs):
+        def observed(
+            *args: Any, **kwargs: Any
+        ) -> tuple[Any, list[list[Tensor]]]:
             outputs, watched = observed_call(layer, places, args, kwargs)
             return outputs, [
                 [tensor for tensor, _ in tensors]
                 for tensors in watched.values()
             ]
 
-        def penalized(*args, **kwargs):
+        def penalized(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
             return self._term_values(
                 observed_call(layer, places, args, kwargs)[1]
             )
@@ -189,7 +202,7 @@ class PenalizedLayer(DelegatingLayer):
             return outputs
         return layer.compute_output_spec(*args, **kwargs)
 
-    def save_assets(self, path):
+    def save_assets(self, path: str) -> None:
         """Save the wrapped layer's assets; warn if the penalty gets lost."""
         if not self._saved_in_config:
             warnings.warn(
@@ -204,7 +217,7 @@ class PenalizedLayer(DelegatingLayer):
         if save_assets is not None:
             save_assets(path)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config of the wrapped layer, the terms and their coefficients."""
         if internals.is_writing_keras_file():
             self._saved_in_config = True
@@ -224,7 +237,7 @@ class PenalizedLayer(DelegatingLayer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "PenalizedLayer":
         """Re-create the layer and its penalties."""
         inner, given, on, output = parts(
             "config", config, "layer", "terms", "on", "output"
@@ -262,7 +275,7 @@ def _class_for(layer_class: type) -> type:
     if layer_class not in _classes:
 
         @functools.wraps(layer_class.call)
-        def call(self, *args, **kwargs):
+        def call(self: PenalizedLayer, *args: Any, **kwargs: Any) -> Any:
             return self._penalized_call(args, kwargs)
 
         register = keras.saving.register_keras_serializable(

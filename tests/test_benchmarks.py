@@ -15,6 +15,7 @@ from benchmarks.harness import (
     AGAIN,
     Arm,
     Comparison,
+    Rounds,
     check_equal,
     compare,
     overhead_ratio,
@@ -98,7 +99,8 @@ def test_compare_runs_every_arm_in_every_round_in_changing_order():
 
         return Arm(name, run)
 
-    found = compare("x/y", "jax", [arm("a"), arm("a" + AGAIN), arm("b")], 8)
+    arms = [arm("a"), arm("a" + AGAIN), arm("b")]
+    found = compare("x/y", "jax", arms, Rounds(0.0, 8, 9))
     assert found.costs["b"] == [2.0] * 8
     assert found.ratio("b").median == 2.0
     # The first run and the one to warm up come before the rounds.
@@ -114,7 +116,7 @@ def test_compare_wants_the_baseline_twice():
         match=r"^Invalid value received for argument `arms`\. Expected an arm "
         r"called 'a \(again\)', for the noise\. Received: \['a'\]$",
     ):
-        compare("x/y", "jax", [Arm("a", lambda: 1.0)], 1)
+        compare("x/y", "jax", [Arm("a", lambda: 1.0)], Rounds(0.0, 1, 1))
 
 
 def test_unequal_losses_are_refused():

@@ -18,6 +18,7 @@ BACKENDS = {"tensorflow", "jax", "jaxlib", "torch"}
 # What a file may import from this package: its own line and those above it.
 # Files in one line know nothing of each other.
 LEVELS = [
+    ["registration", "tensors"],
     [
         "attributes",
         "backend",

@@ -1,8 +1,12 @@
 """How code is traced, compiled, differentiated and waited for."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
+
+from keras_actpen.tensors import Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -12,7 +16,7 @@ elif keras.backend.backend() == "torch":
     import torch
 
 
-def below_root() -> contextlib.AbstractContextManager:
+def below_root() -> contextlib.AbstractContextManager[object]:
     """Lets a layer that is traced alone have any name it may have in a model.
 
     TensorFlow restricts names more at the root of a graph: there none starts
@@ -23,7 +27,7 @@ def below_root() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def is_in_reach(tensors) -> bool:
+def is_in_reach(tensors: Any) -> bool:
     """Whether more can be computed from `tensors` here.
 
     False outside of the tf.function that they were made in.
@@ -36,7 +40,7 @@ def is_in_reach(tensors) -> bool:
 
 
 @contextlib.contextmanager
-def random_state_kept():
+def random_state_kept() -> Iterator[None]:
     """Leave the random numbers that come after this block as they are.
 
     Keras's dropout draws from torch's global generators; elsewhere it draws
@@ -49,7 +53,7 @@ def random_state_kept():
         yield
 
 
-def compiled(function):
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`function` of tensors, compiled where the backend compiles.
 
     Op by op a cosine schedule takes 110 ms on JAX, which compiles its
@@ -62,7 +66,9 @@ def compiled(function):
     return function
 
 
-def value_and_gradients(function, tensors: list):
+def value_and_gradients(
+    function: Callable[[list[Tensor]], Tensor], tensors: list[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Value of a scalar function and its gradients, outside of training.
 
     Args:
@@ -70,8 +76,8 @@ def value_and_gradients(function, tensors: list):
         tensors: The tensors to differentiate with respect to.
 
     Returns:
-        The value and a list of one gradient a tensor, 0 where the value does
-        not depend on it.
+        The value and a sequence of one gradient a tensor, 0 where the value
+        does not depend on it.
     """
     if keras.backend.backend() == "tensorflow":
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -91,7 +97,7 @@ def value_and_gradients(function, tensors: list):
     )
 
 
-def wait_for(tensors) -> None:
+def wait_for(tensors: Any) -> None:
     """Wait until the device has done all that it was given.
 
     Args:

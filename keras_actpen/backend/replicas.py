@@ -5,6 +5,8 @@ import contextlib
 import keras
 import numpy as np
 
+from keras_actpen.tensors import Tensor
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 elif keras.backend.backend() == "jax":
@@ -24,7 +26,7 @@ def replica_count() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def replica_mean(value):
+def replica_mean(value: Tensor) -> Tensor:
     """Mean of `value` over the replicas of the current step.
 
     Keras divides every added loss by the number of replicas, so a penalty is
@@ -38,7 +40,7 @@ def replica_mean(value):
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
-def global_range(low, high):
+def global_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Minimum of `low` and maximum of `high` over the replicas of the step.
 
     Replicas that agree on the range of a histogram can add up their counts.
@@ -66,14 +68,16 @@ def local_values(variable: keras.Variable) -> list[np.ndarray]:
     return [v.numpy() for v in strategy.experimental_local_results(value)]
 
 
-def strategy_scope(model):
+def strategy_scope(
+    model: keras.Model,
+) -> contextlib.AbstractContextManager[object]:
     """Scope in which variables of `model` have to be created."""
     if keras.backend.backend() == "tensorflow":
         return model.distribute_strategy.scope()
     return contextlib.nullcontext()
 
 
-def is_chief(model) -> bool:
+def is_chief(model: keras.Model) -> bool:
     """Whether this process is the one of a distributed training that logs."""
     if keras.backend.backend() == "tensorflow":
         resolver = model.distribute_strategy.cluster_resolver

@@ -8,6 +8,7 @@ from keras.src.backend.common.name_scope import current_path
 
 from keras_actpen import backend
 from keras_actpen.internals.tracing import stateless_scope
+from keras_actpen.tensors import Tensor
 
 
 class TransparentLayer(keras.layers.Layer):
@@ -18,7 +19,7 @@ class TransparentLayer(keras.layers.Layer):
         # Arguments are converted just as the wrapped layer converts them.
         # Without a conversion Keras writes masks and `training` into the
         # recorded call, and so into the config of the model (Keras 3.15).
-        self.autocast = layer.autocast
+        self.autocast: bool = layer.autocast
         self._convert_input_args = layer._convert_input_args
         self._allow_non_tensor_positional_args = True
         self._call_context_args = set(layer._call_context_args)
@@ -27,7 +28,7 @@ class TransparentLayer(keras.layers.Layer):
             for name in self._call_context_args
         }
 
-    def _open_name_scope(self):
+    def _open_name_scope(self) -> contextlib.AbstractContextManager[None]:
         # Variables that the wrapped layer has still to create keep the path
         # they have without the wrapper; weight files and dtype policy maps
         # go by it.
@@ -35,11 +36,11 @@ class TransparentLayer(keras.layers.Layer):
             self._parent_path = current_path()
         return contextlib.nullcontext()
 
-    def _obj_type(self):
+    def _obj_type(self) -> str:
         # A wrapped model saves its layers as a model does.
         return self.wrapped_layer._obj_type()
 
-    def _get_own_losses(self):
+    def _get_own_losses(self) -> list[Tensor]:
         # Not `add_loss` within `call`: what nobody asks for, as in `predict`
         # and in exported models, is not computed. Nor does a layer called
         # twice lose the first one, as it does under the JAX trainer, where
@@ -47,7 +48,7 @@ class TransparentLayer(keras.layers.Layer):
         # 3.15).
         return [*super()._get_own_losses(), *self.losses_of_calls()]
 
-    def _clear_losses(self):
+    def _clear_losses(self) -> None:
         # A new stateless scope starts without calls by itself.
         if stateless_scope() is None:
             self.forget_calls()

@@ -5,10 +5,13 @@ from itertools import chain
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
+import keras.src.models.functional
 
 from keras_actpen.calls import Calls
 from keras_actpen.internals.layers import unlocked
+
+Layer = keras.layers.Layer
+Functional = keras.src.models.functional.Functional
 
 
 def functional_like(
@@ -49,14 +52,14 @@ def call_in_order(model: Functional) -> None:
         for depth in sorted(nodes_by_depth, reverse=True)
         for node in nodes_by_depth[depth]
     ]
-    calls: dict[Any, list] = {}
+    calls: dict[int, list[Any]] = {}
     for node in nodes:
         calls.setdefault(id(node.operation), []).append(node)
     for one in calls.values():
         one.sort(key=one[0].operation._inbound_nodes.index)
     known, in_order, begun = set(nodes), [], set()
 
-    def add(node):
+    def add(node: Any) -> None:
         if node in begun:
             return
         begun.add(node)
@@ -123,7 +126,9 @@ _CHANGEABLE_ATTRIBUTES = (
 )
 
 
-def carry_over(old: keras.Model, new: keras.Model, visit: Callable) -> None:
+def carry_over(
+    old: keras.Model, new: keras.Model, visit: Callable[[Layer], Layer]
+) -> None:
     """Give a rebuilt model the attributes its class or its user has set.
 
     Args:
@@ -132,8 +137,8 @@ def carry_over(old: keras.Model, new: keras.Model, visit: Callable) -> None:
         visit: Maps a layer of `old` to the one in its place in `new`.
     """
 
-    def mapped(value):
-        if isinstance(value, keras.layers.Layer):
+    def mapped(value: Any) -> Any:
+        if isinstance(value, Layer):
             return visit(value)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(mapped, value))
@@ -186,18 +191,14 @@ def share_compile_state(old: keras.Model, new: keras.Model) -> None:
     vars(new)["_compile_metrics"] = old._compile_metrics
 
 
-def replace_sublayer(
-    owner: keras.layers.Layer,
-    old: keras.layers.Layer,
-    new: keras.layers.Layer,
-) -> None:
+def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
     """Put `new` everywhere that `owner` holds `old`, order kept.
 
     Setting the attribute anew would append to the list of sub-layers, which
     changes the order of the weights, and is refused on a built layer.
     """
 
-    def replaced(value):
+    def replaced(value: Any) -> Any:
         if value is old:
             return new
         if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -8,6 +8,7 @@ from keras.src import backend as keras_backend
 from keras.src.backend.common import global_state
 
 from keras_actpen import backend
+from keras_actpen.tensors import Tensor
 
 
 def stateless_scope() -> Any:
@@ -20,19 +21,21 @@ def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer._get_call_context().entry_layer
 
 
-def mask_of(tensor: Any) -> Any:
+def mask_of(tensor: Tensor) -> Tensor | None:
     """Mask that Keras has put on `tensor`, or None. No public equivalent."""
     return keras_backend.get_keras_mask(tensor)
 
 
-def output_spec(function: Callable, args: tuple, kwargs: dict) -> Any:
+def output_spec(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Trace `function` on symbolic tensors, errors left as they are.
 
     `keras.Operation.compute_output_spec` wraps every error into one about
     shape inference, which hides what the user has to change.
     """
 
-    def below_root(*args, **kwargs):
+    def below_root(*args: Any, **kwargs: Any) -> Any:
         with backend.below_root():
             return function(*args, **kwargs)
 

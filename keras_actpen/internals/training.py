@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
 
-def give_back_jax_state(model: keras.Model, state: tuple) -> None:
+def give_back_jax_state(model: keras.Model, state: tuple[Any, ...]) -> None:
     """Give the variables the values of a JAX step that was interrupted.
 
     Keras's JAX trainer takes them off the variables before the first step of
@@ -27,7 +28,9 @@ def give_back_jax_state(model: keras.Model, state: tuple) -> None:
         model.jax_state_sync()
 
 
-def wrap_reported_logs(model: keras.Model, wrap: Callable) -> None:
+def wrap_reported_logs(
+    model: keras.Model, wrap: Callable[[Callable[[Any], Any], Any], Any]
+) -> None:
     """Take part in what `fit` and `evaluate` report after their last step.
 
     Keras computes it anew from the metrics if these are all that the logs of

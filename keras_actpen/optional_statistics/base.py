@@ -1,12 +1,13 @@
 """What every optional statistic is made of."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 import numpy as np
 
 from keras_actpen.device_state import DeviceState
 from keras_actpen.places import Place
+from keras_actpen.tensors import Tensor
 
 Values = dict[str, float | np.ndarray]
 
@@ -46,7 +47,7 @@ class OptionalStatistic(DeviceState):
         """New state for a place that it applies to."""
         return cls()
 
-    def update(self, activations: Any, mask: Any = None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step.
 
         Args:

@@ -4,6 +4,7 @@ import functools
 import math
 from typing import Any, ClassVar, NamedTuple
 
+import keras
 from keras import ops
 
 from keras_actpen import backend
@@ -16,6 +17,7 @@ from keras_actpen.device_state import (
     total,
 )
 from keras_actpen.optional_statistics.base import OptionalStatistic, Values
+from keras_actpen.tensors import Tensor
 
 
 class Moments(NamedTuple):
@@ -83,9 +85,9 @@ class Kurtosis(OptionalStatistic):
     def __init__(self):
         super().__init__()
         # The moments, in units of the scale, and the scale.
-        self.moments = state_variable((6,), "kurtosis")
+        self.moments: keras.Variable = state_variable((6,), "kurtosis")
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step."""
         x, counted, _ = counted_elements(activations, mask)
         *old, old_scale = ops.unstack(ops.convert_to_tensor(self.moments), 6)

@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -14,6 +15,7 @@ from keras_actpen.device_state import (
     state_variable,
 )
 from keras_actpen.optional_statistics.base import OptionalStatistic, Values
+from keras_actpen.tensors import Tensor
 
 SHARES = {
     "quantile_01": 0.01,
@@ -61,11 +63,11 @@ class Quantiles(OptionalStatistic):
     def __init__(self):
         super().__init__()
         # Negative values, zeros, positive values.
-        self.counts = state_variable(
+        self.counts: keras.Variable = state_variable(
             (2, 2 * _BUCKETS + 1), "quantiles", dtype="int"
         )
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step."""
         x, counted, _ = counted_elements(activations, mask)
         size = ops.abs(x)
@@ -84,7 +86,7 @@ class Quantiles(OptionalStatistic):
         words = ops.convert_to_tensor(self.counts)
         self.counts.assign(add_to_words(words, new))
 
-    def _count(self, logarithm, counted):
+    def _count(self, logarithm: Tensor, counted: Tensor) -> Tensor:
         low, high = ops.cast(_LOW, "float32"), ops.cast(_HIGH, "float32")
         raw = backend.bucket_counts(logarithm, counted, low, high, _BUCKETS)
         raw = ops.cast(raw, self.counts.dtype)

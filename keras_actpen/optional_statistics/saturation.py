@@ -17,6 +17,7 @@ from keras_actpen.device_state import (
 )
 from keras_actpen.optional_statistics.base import OptionalStatistic, Values
 from keras_actpen.places import Place
+from keras_actpen.tensors import Tensor
 
 BOUNDS = {
     "tanh": (-1.0, 1.0),
@@ -58,7 +59,9 @@ class SaturatedFraction(OptionalStatistic):
         super().__init__()
         self.low = low
         self.high = high
-        self.counts = state_variable((2, 2), "saturated", dtype="int")
+        self.counts: keras.Variable = state_variable(
+            (2, 2), "saturated", dtype="int"
+        )
 
     @classmethod
     def applies_to(
@@ -74,7 +77,7 @@ class SaturatedFraction(OptionalStatistic):
         """New state for a place that it applies to."""
         return cls(*_bounds(layer))
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step."""
         x, counted, _ = counted_elements(activations, mask)
         middle, reach = (self.low + self.high) / 2, (self.high - self.low) / 2

@@ -17,6 +17,7 @@ from keras_actpen.device_state import (
 )
 from keras_actpen.optional_statistics.base import OptionalStatistic, Values
 from keras_actpen.places import Place
+from keras_actpen.tensors import Tensor
 
 # The state grows with the square of the units: 4 MiB.
 MOST_UNITS = 1024
@@ -93,8 +94,12 @@ class Spectrum(OptionalStatistic):
         super().__init__()
         self.units = units
         # Scale, number of vectors, mean.
-        self.means = state_variable((2 + units,), "spectrum_means")
-        self.matrix = state_variable((units, units), "covariance")
+        self.means: keras.Variable = state_variable(
+            (2 + units,), "spectrum_means"
+        )
+        self.matrix: keras.Variable = state_variable(
+            (units, units), "covariance"
+        )
 
     @classmethod
     def applies_to(
@@ -108,7 +113,7 @@ class Spectrum(OptionalStatistic):
         """New state for a place that it applies to."""
         return cls(units)
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step."""
         x, counted, _ = counted_elements(activations, mask)
         x = ops.reshape(x, (-1, self.units))

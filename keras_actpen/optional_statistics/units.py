@@ -17,6 +17,7 @@ from keras_actpen.device_state import (
 )
 from keras_actpen.optional_statistics.base import OptionalStatistic, Values
 from keras_actpen.places import Place
+from keras_actpen.tensors import Tensor
 
 DORMANT_BELOW = 0.025
 
@@ -34,7 +35,9 @@ class _UnitMeans(OptionalStatistic):
         super().__init__()
         self.units = units
         # Scale, then for each unit how many elements and their sum.
-        self.sums = state_variable((1 + 2 * units,), "unit_sums")
+        self.sums: keras.Variable = state_variable(
+            (1 + 2 * units,), "unit_sums"
+        )
 
     @classmethod
     def applies_to(
@@ -48,7 +51,7 @@ class _UnitMeans(OptionalStatistic):
         """New state for a place that it applies to."""
         return cls(units)
 
-    def update(self, activations, mask=None) -> None:
+    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step."""
         x, counted, _ = counted_elements(activations, mask)
         state = ops.convert_to_tensor(self.sums)

@@ -1,8 +1,8 @@
 """What is penalised: scalar functions of a layer's activations."""
 
 import difflib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 
@@ -32,6 +32,7 @@ from keras_actpen.penalties.sequence import (
 )
 from keras_actpen.penalties.sparsity import Hoyer, KLSparsity, LogSparsity
 from keras_actpen.penalties.units import DeadUnitRevival, GroupLasso
+from keras_actpen.tensors import Tensor
 
 __all__ = [
     "L1",
@@ -103,6 +104,12 @@ _BY_IDENTIFIER = {
     for identifier in (cls.__name__, snake_case(cls.__name__))
 }
 
+# What stands for a penalty wherever one is asked for, see `get`.
+Identifier: TypeAlias = (
+    Penalty | str | dict[str, Any] | Callable[[Tensor], Tensor]
+)
+Identifiers: TypeAlias = Identifier | Sequence[Identifier]
+
 
 def serialize(penalty: Penalty) -> dict[str, Any]:
     """Return a JSON-ready description of `penalty`."""
@@ -137,7 +144,7 @@ def deserialize(
     )
 
 
-def get(identifier: "Penalty | str | dict[str, Any] | Callable") -> Penalty:
+def get(identifier: Identifier) -> Penalty:
     """Return the penalty that `identifier` stands for.
 
     Args:

@@ -4,7 +4,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -12,9 +12,12 @@ from keras import ops
 
 from keras_actpen.penalties.reductions import apply_mask, divide, reduce
 from keras_actpen.penalties.targets import check_rank
+from keras_actpen.tensors import Activation, Tensor
 
 REDUCTIONS = ("batch", "mean", "sum")
 FLOAT32_MAX = float(np.finfo("float32").max)
+
+Choice = TypeVar("Choice")
 
 
 def check_number(
@@ -75,7 +78,9 @@ def check_coefficient(argument: str, value: Any) -> float:
     )
 
 
-def check_choice(argument: str, value: Any, choices: tuple) -> Any:
+def check_choice(
+    argument: str, value: Choice, choices: tuple[Any, ...]
+) -> Choice:
     """Return `value` if it is one of `choices`.
 
     Raises:
@@ -117,7 +122,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def at_least_float32(x):
+def at_least_float32(x: Tensor) -> Tensor:
     """Cast half-precision activations to float32, leave wider ones alone."""
     x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
@@ -165,13 +170,13 @@ class Penalty:
         reduction: str = "batch",
         name: str | None = None,
     ):
-        self.coefficient = check_coefficient("coefficient", coefficient)
-        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
+        self.coefficient: float = check_coefficient("coefficient", coefficient)
+        self.reduction: str = check_choice("reduction", reduction, REDUCTIONS)
         if name is None:
             name = snake_case(type(self).__name__)
-        self.name = check_term_name(name)
+        self.name: str = check_term_name(name)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Penalty of every element or of every position.
 
         Args:
@@ -186,7 +191,7 @@ class Penalty:
             "`value(activations, mask)`."
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """The penalty without its coefficient.
 
         Args:
@@ -201,12 +206,14 @@ class Penalty:
         activations = apply_mask(at_least_float32(activations), mask)
         return reduce(self.unreduced(activations), mask, self.reduction)
 
-    def __call__(self, activations, mask=None):
+    def __call__(
+        self, activations: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Coefficient times `value(activations, mask)`."""
         return self.coefficient * self.value(activations, mask)
 
     def check_target(
-        self, output: Any, activation: Callable | None, on: str
+        self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
         """Refuse a layer's output that this penalty cannot suit.
 
@@ -250,7 +257,7 @@ class SumPenalty(Penalty):
     by a fast path that never holds the summands.
     """
 
-    def total(self, activations):
+    def total(self, activations: Tensor) -> Tensor:
         """Sum of the penalty over all elements.
 
         Args:
@@ -258,7 +265,7 @@ class SumPenalty(Penalty):
         """
         raise NotImplementedError
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """The penalty without its coefficient."""
         activations = apply_mask(at_least_float32(activations), mask)
         total = self.total(activations)
@@ -270,7 +277,9 @@ class PositionPenalty(Penalty):
 
     least_rank = 2
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs without an axis of units."""
         check_rank(self, output, self.least_rank)
 
@@ -291,7 +300,9 @@ class FixedPenalty(Penalty):
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, reduction="mean", name=name)
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs of too small a rank."""
         check_rank(self, output, self.least_rank)
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -11,9 +10,11 @@ from keras_actpen.penalties.base import (
     check_number,
 )
 from keras_actpen.penalties.reductions import absolute
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Tensor
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Range(FixedPenalty):
     """Mean squared distance from an interval.
 
@@ -46,8 +47,8 @@ class Range(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.low = _end("low", low)
-        self.high = _end("high", high)
+        self.low: float | None = _end("low", low)
+        self.high: float | None = _end("high", high)
         ends = (self.low, self.high)
         if ends == (None, None) or (None not in ends and low > high):
             raise ValueError(
@@ -56,7 +57,7 @@ class Range(FixedPenalty):
                 f"low={low!r}, high={high!r}"
             )
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Squared distance of every element."""
         distance = 0.0
         if self.low is not None:
@@ -78,7 +79,7 @@ def _end(argument: str, value: Any) -> float | None:
     )
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Saturation(FixedPenalty):
     """Mean squared excess of |h| over a threshold.
 
@@ -113,9 +114,9 @@ class Saturation(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.threshold = check_coefficient("threshold", threshold)
+        self.threshold: float = check_coefficient("threshold", threshold)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Squared excess of every element."""
         return ops.square(ops.relu(absolute(activations) - self.threshold))
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -12,6 +11,8 @@ from keras_actpen.penalties.base import (
 )
 from keras_actpen.penalties.reductions import BatchStatistics, off_diagonal
 from keras_actpen.penalties.targets import check_units
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots of variances: VICReg's own, and batch normalisation's,
 # with which Barlow Twins standardises.
@@ -24,13 +25,15 @@ class _PairPenalty(FixedPenalty):
 
     least_rank = 2
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse single units, which have no pairs."""
         super().check_target(output, activation, on)
         check_units(self, output, 2)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class DeCov(_PairPenalty):
     """Half the sum of squared covariances between different units.
 
@@ -59,7 +62,7 @@ class DeCov(_PairPenalty):
     def __init__(self, coefficient: float = 0.1, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Half the squared off-diagonal covariances."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         _, centred = batch.mean_and_centred()
@@ -67,7 +70,7 @@ class DeCov(_PairPenalty):
         return 0.5 * ops.sum(ops.square(covariance))
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class VarianceFloor(FixedPenalty):
     """Hinge that keeps every unit's standard deviation above a floor.
 
@@ -103,9 +106,9 @@ class VarianceFloor(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.floor = check_coefficient("floor", floor)
+        self.floor: float = check_coefficient("floor", floor)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean over units of what is missing to the floor."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         _, centred = batch.mean_and_centred()
@@ -118,7 +121,7 @@ class VarianceFloor(FixedPenalty):
         return {"floor": self.floor, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Covariance(_PairPenalty):
     """Squared covariances between different units, per unit.
 
@@ -147,7 +150,7 @@ class Covariance(_PairPenalty):
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Squared off-diagonal covariances divided by the units."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         _, centred = batch.mean_and_centred()
@@ -156,7 +159,7 @@ class Covariance(_PairPenalty):
         return ops.mean(squares)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Decorrelation(_PairPenalty):
     """Squared correlations between different units.
 
@@ -186,7 +189,7 @@ class Decorrelation(_PairPenalty):
     def __init__(self, coefficient: float = 5e-3, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum of squared off-diagonal correlations."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         _, centred = batch.mean_and_centred()

@@ -9,9 +9,11 @@ from keras import ops
 from keras_actpen.descriptions import described, parts
 from keras_actpen.penalties.base import Penalty, at_least_float32, snake_case
 from keras_actpen.penalties.reductions import apply_mask, safe_divisor
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Tensor
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class FunctionPenalty(Penalty):
     """A plain function or a Keras regularizer as a penalty.
 
@@ -44,7 +46,7 @@ class FunctionPenalty(Penalty):
 
     def __init__(
         self,
-        function: Callable[[Any], Any],
+        function: Callable[[Tensor], Tensor],
         coefficient: float = 1.0,
         *,
         name: str | None = None,
@@ -61,7 +63,7 @@ class FunctionPenalty(Penalty):
         super().__init__(coefficient, name=name)
         self.function = function
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Value of the function divided by the batch size."""
         activations = at_least_float32(activations)
         value = self.function(apply_mask(activations, mask))
@@ -100,7 +102,7 @@ class FunctionPenalty(Penalty):
         )
 
 
-def _function_name(function: Callable[[Any], Any]) -> str:
+def _function_name(function: Callable[[Tensor], Tensor]) -> str:
     if isinstance(function, keras.regularizers.Regularizer):
         return snake_case(type(function).__name__)
     name = getattr(function, "__name__", snake_case(type(function).__name__))

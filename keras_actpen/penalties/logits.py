@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -22,12 +21,14 @@ from keras_actpen.penalties.targets import (
     probe,
     refuse,
 )
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Activation, Tensor
 
 # exp(40) is far from float32's limit even times a float16's largest.
 LARGEST_LOG = 40.0
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class ConfidencePenalty(PositionPenalty):
     """Minus the entropy of softmax(h): against overconfident classifiers.
 
@@ -69,7 +70,7 @@ class ConfidencePenalty(PositionPenalty):
             threshold = check_coefficient("threshold", threshold)
         self.threshold = threshold
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Minus the entropy of every position, or what it lacks."""
         logs = ops.log_softmax(activations, axis=-1)
         negative_entropy = ops.sum(ops.exp(logs) * logs, axis=-1)
@@ -77,7 +78,9 @@ class ConfidencePenalty(PositionPenalty):
             return negative_entropy
         return ops.relu(self.threshold + negative_entropy)
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse what is not the logits of at least two classes."""
         super().check_target(output, activation, on)
         check_logits(self, output, activation, on)
@@ -88,7 +91,7 @@ class ConfidencePenalty(PositionPenalty):
         return {"threshold": self.threshold, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class ZLoss(PositionPenalty):
     """Squared log-partition of the logits: keeps softmax from drifting.
 
@@ -123,17 +126,19 @@ class ZLoss(PositionPenalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Squared log-partition of every position."""
         return ops.square(ops.logsumexp(activations, axis=-1))
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse what is not logits."""
         super().check_target(output, activation, on)
         check_logits(self, output, activation, on)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class LoadBalance(FixedPenalty):
     """Spreads a router's choices evenly over its experts.
 
@@ -171,11 +176,11 @@ class LoadBalance(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.activation = check_choice(
+        self.activation: str | None = check_choice(
             "activation", activation, (None, "softmax", "linear")
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Units times the sum of shares times mean probabilities."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         probabilities = batch.values
@@ -190,7 +195,9 @@ class LoadBalance(FixedPenalty):
         products = ops.stop_gradient(share) * batch.mean(probabilities)
         return ops.sum(products) * probabilities.shape[-1]
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse what is not known to be a router's probabilities."""
         check_rank(self, output, 2)
         check_units(self, output, 2)
@@ -213,7 +220,7 @@ class LoadBalance(FixedPenalty):
         return {"activation": self.activation, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class VIB(PositionPenalty):
     """Divergence of a Gaussian code from the standard normal.
 
@@ -249,7 +256,7 @@ class VIB(PositionPenalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Divergence of every position."""
         means, logs = ops.split(activations, 2, axis=-1)
         beyond = ops.relu(logs - LARGEST_LOG)
@@ -257,7 +264,9 @@ class VIB(PositionPenalty):
         terms = ops.square(means) + variances - 1.0 - logs
         return 0.5 * ops.sum(terms, axis=-1)
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse odd numbers of units and bounded outputs."""
         super().check_target(output, activation, on)
         check_logits(self, output, activation, on)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -15,12 +14,14 @@ from keras_actpen.penalties.reductions import (
     BatchStatistics,
     expand_mask,
 )
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Tensor
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class MomentMatching(FixedPenalty):
     """Distance of each unit's mean from 0 and deviation from 1.
 
@@ -53,7 +54,7 @@ class MomentMatching(FixedPenalty):
     def __init__(self, coefficient: float = 1e-3, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean over units of their squared distances."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         mean, centred = batch.mean_and_centred()
@@ -62,7 +63,7 @@ class MomentMatching(FixedPenalty):
         return batch.if_any(ops.mean(distance))
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class FeatureNorm(FixedPenalty):
     """Squared distance of the mean feature norm from a radius.
 
@@ -99,9 +100,9 @@ class FeatureNorm(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.radius = check_coefficient("radius", radius)
+        self.radius: float = check_coefficient("radius", radius)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Squared distance of the mean norm from the radius."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         squares = ops.sum(ops.square(batch.values), axis=-1, keepdims=True)
@@ -113,7 +114,7 @@ class FeatureNorm(FixedPenalty):
         return {"radius": self.radius, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Kurtosis(FixedPenalty):
     """Squared distance of the kurtosis from that of a uniform distribution.
 
@@ -152,14 +153,14 @@ class Kurtosis(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.target = check_number(
+        self.target: float = check_number(
             "target",
             target,
             "a finite number >= 1, for example target=1.8",
             lambda value: value >= 1,
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Squared distance of the kurtosis from its target."""
         # Every element is a position of its own, with a single unit.
         if mask is not None:

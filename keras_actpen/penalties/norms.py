@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen import backend
@@ -14,9 +13,11 @@ from keras_actpen.penalties.base import (
     check_number,
 )
 from keras_actpen.penalties.reductions import absolute
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Tensor
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class L1(SumPenalty):
     """Sum of the absolute activations.
 
@@ -51,12 +52,12 @@ class L1(SumPenalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def total(self, activations):
+    def total(self, activations: Tensor) -> Tensor:
         """Sum of |h|."""
         return backend.sum_of_absolutes(activations)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class L2(SumPenalty):
     """Sum of the squared activations.
 
@@ -87,12 +88,12 @@ class L2(SumPenalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def total(self, activations):
+    def total(self, activations: Tensor) -> Tensor:
         """Sum of h^2."""
         return backend.sum_of_squares(activations)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class L1L2(SumPenalty):
     """L1 and L2 in one term, the elastic net.
 
@@ -128,10 +129,10 @@ class L1L2(SumPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
-        self.l1 = check_coefficient("l1", l1)
-        self.l2 = check_coefficient("l2", l2)
+        self.l1: float = check_coefficient("l1", l1)
+        self.l2: float = check_coefficient("l2", l2)
 
-    def total(self, activations):
+    def total(self, activations: Tensor) -> Tensor:
         """Sum of `l1 |h| + l2 h^2`."""
         return self.l1 * backend.sum_of_absolutes(
             activations
@@ -142,7 +143,7 @@ class L1L2(SumPenalty):
         return {"l1": self.l1, "l2": self.l2, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Huber(Penalty):
     """Quadratic near 0, linear beyond `delta`.
 
@@ -176,14 +177,14 @@ class Huber(Penalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
-        self.delta = check_number(
+        self.delta: float = check_number(
             "delta",
             delta,
             "a finite number > 0, for example delta=1.0",
             lambda value: value > 0,
         )
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Huber's function of every element."""
         size = absolute(activations)
         beyond = ops.relu(size - self.delta)
@@ -194,7 +195,7 @@ class Huber(Penalty):
         return {"delta": self.delta, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class LInf(PositionPenalty):
     """The largest absolute activation of each position.
 
@@ -237,7 +238,7 @@ class LInf(PositionPenalty):
             )
         self.temperature = temperature
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Maximum, hard or smooth, of every position."""
         size = absolute(activations)
         if self.temperature is not None:

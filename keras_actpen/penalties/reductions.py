@@ -8,9 +8,10 @@ import keras
 from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.tensors import Tensor
 
 
-def absolute(x):
+def absolute(x: Tensor) -> Tensor:
     """|x| with gradient sign(x), 0 at 0 on every backend.
 
     `ops.abs` has gradient 1 at 0 on JAX and 0 elsewhere.
@@ -18,14 +19,14 @@ def absolute(x):
     return x * ops.stop_gradient(ops.sign(x))
 
 
-def expand_mask(mask, rank: int):
+def expand_mask(mask: Tensor, rank: int) -> Tensor:
     """Append axes of size 1 to a boolean `mask` until it has rank `rank`."""
     while len(mask.shape) < rank:
         mask = ops.expand_dims(mask, -1)
     return ops.cast(mask, "bool")
 
 
-def apply_mask(activations, mask):
+def apply_mask(activations: Tensor, mask: Tensor | None) -> Tensor:
     """Set masked positions to 0, whatever they hold (NaN and inf too)."""
     if mask is None:
         return activations
@@ -33,7 +34,7 @@ def apply_mask(activations, mask):
     return ops.where(mask, activations, ops.zeros_like(activations))
 
 
-def safe_divisor(divisor):
+def safe_divisor(divisor: Tensor) -> Tensor:
     """`divisor`, or 1 where it is 0 and the numerator is known to be 0.
 
     `ops.divide_no_nan` would do for the value, but its gradient is NaN on
@@ -42,7 +43,7 @@ def safe_divisor(divisor):
     return ops.where(divisor == 0, ops.ones_like(divisor), divisor)
 
 
-def check_mask(values, mask) -> None:
+def check_mask(values: Tensor, mask: Tensor | None) -> None:
     """Refuse a mask with more axes than `values` has.
 
     Raises:
@@ -57,7 +58,7 @@ def check_mask(values, mask) -> None:
         )
 
 
-def counted(values, mask):
+def counted(values: Tensor, mask: Tensor | None) -> Tensor:
     """Number of elements of `values` that `mask` counts, as a float."""
     if mask is None:
         number = 1.0
@@ -71,7 +72,7 @@ def counted(values, mask):
     )
 
 
-def reduce(values, mask, reduction: str):
+def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
     """Reduce unreduced penalty values to one scalar.
 
     Args:
@@ -87,7 +88,9 @@ def reduce(values, mask, reduction: str):
     return divide(total, values, mask, reduction)
 
 
-def divide(total, values, mask, reduction: str):
+def divide(
+    total: Tensor, values: Tensor, mask: Tensor | None, reduction: str
+) -> Tensor:
     """Divide the sum of penalty values as `reduction` asks for.
 
     Args:
@@ -123,11 +126,11 @@ class BatchStatistics:
         mask: Boolean tensor of shape `(batch, ...)` or `None`.
     """
 
-    def __init__(self, activations, mask=None):
+    def __init__(self, activations: Tensor, mask: Tensor | None = None):
         activations = apply_mask(activations, mask)
         units = ops.shape(activations)[-1]
-        self.values = ops.reshape(activations, (-1, units))
-        self.weights = None
+        self.values: Tensor = ops.reshape(activations, (-1, units))
+        self.weights: Tensor | None = None
         if mask is None:
             number = ops.cast(ops.shape(self.values)[0], self.values.dtype)
         else:
@@ -141,16 +144,16 @@ class BatchStatistics:
             number = ops.sum(self.weights)
         # A mean over replicas, as every sum below: the ratios are the same.
         self._number = backend.replica_mean(number)
-        self.number = self._number * backend.replica_count()
+        self.number: Tensor = self._number * backend.replica_count()
 
-    def mean(self, values):
+    def mean(self, values: Tensor) -> Tensor:
         """Mean over positions of `(positions, k)` values, one for each k."""
         if self.weights is not None:
             values = values * self.weights
         total = backend.replica_mean(ops.sum(values, axis=0))
         return total / safe_divisor(self._number)
 
-    def mean_and_centred(self):
+    def mean_and_centred(self) -> tuple[Tensor, Tensor]:
         """Mean of each unit, and the values less that mean.
 
         Centred twice: the first mean is rounded, which for units far from 0
@@ -164,35 +167,37 @@ class BatchStatistics:
             centred = centred * self.weights
         return first + rest, centred
 
-    def variance(self, centred, *, unbiased: bool = False):
+    def variance(self, centred: Tensor, *, unbiased: bool = False) -> Tensor:
         """Variance of each unit; 0 for a single position."""
         return self.mean(ops.square(centred)) * self._correction(unbiased)
 
-    def covariance(self, centred, *, unbiased: bool = False):
+    def covariance(self, centred: Tensor, *, unbiased: bool = False) -> Tensor:
         """Covariance of all pairs of units, shape `(units, units)`."""
         # Not ops.matmul, which computes float64 in float32 on torch.
         products = ops.transpose(centred) @ centred
         products = backend.replica_mean(products) / safe_divisor(self._number)
         return products * self._correction(unbiased)
 
-    def _correction(self, unbiased: bool):
+    def _correction(self, unbiased: bool) -> Tensor:
         if not unbiased:
             return 1.0
         return self.number / ops.maximum(self.number - 1.0, 1.0)
 
-    def if_any(self, value):
+    def if_any(self, value: Tensor) -> Tensor:
         """`value`, or 0 if no position counts."""
         return ops.where(self._number > 0, value, ops.zeros_like(value))
 
 
-def off_diagonal(matrix):
+def off_diagonal(matrix: Tensor) -> Tensor:
     """`matrix` with zeros on its diagonal."""
     units = ops.shape(matrix)[-1]
     dtype = keras.backend.standardize_dtype(matrix.dtype)
     return matrix * (1.0 - ops.eye(units, dtype=dtype))
 
 
-def time_steps(activations, mask):
+def time_steps(
+    activations: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Activations at t and at t + 1, and the mask of such pairs.
 
     Args:

@@ -21,12 +21,14 @@ from keras_actpen.penalties.reductions import (
     time_steps,
 )
 from keras_actpen.penalties.targets import check_rank, refuse
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class ActivationRegularization(FixedPenalty):
     """Mean square of the activations (AR).
 
@@ -53,14 +55,14 @@ class ActivationRegularization(FixedPenalty):
     def __init__(self, coefficient: float = 2.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """The penalty without its coefficient."""
         activations = apply_mask(at_least_float32(activations), mask)
         total = backend.sum_of_squares(activations)
         return divide(total, activations, mask, "mean")
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class TemporalActivationRegularization(FixedPenalty):
     """Mean squared change from one time step to the next (TAR).
 
@@ -87,18 +89,20 @@ class TemporalActivationRegularization(FixedPenalty):
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean squared difference of neighbouring steps."""
         activations = apply_mask(at_least_float32(activations), mask)
         before, after, mask = time_steps(activations, mask)
         return reduce(ops.square(after - before), mask, "mean")
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs without an axis of time."""
         check_rank(self, output, 3, "(batch, time, ..., units)")
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class NormStabilizer(FixedPenalty):
     """Mean squared change of the norm from one time step to the next.
 
@@ -126,19 +130,21 @@ class NormStabilizer(FixedPenalty):
     def __init__(self, coefficient: float = 50.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean squared difference of neighbouring norms."""
         activations = apply_mask(at_least_float32(activations), mask)
         norms = ops.sqrt(ops.sum(ops.square(activations), axis=-1) + EPSILON)
         before, after, mask = time_steps(norms, mask)
         return reduce(ops.square(after - before), mask, "mean")
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs without an axis of time."""
         check_rank(self, output, 3, "(batch, time, ..., units)")
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class TotalVariation(Penalty):
     """Absolute differences of neighbouring pixels of feature maps.
 
@@ -176,13 +182,13 @@ class TotalVariation(Penalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
-        self.data_format = check_choice(
+        self.data_format: str = check_choice(
             "data_format",
             data_format or keras.config.image_data_format(),
             ("channels_last", "channels_first"),
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum of absolute differences along both axes of the maps."""
         activations = apply_mask(at_least_float32(activations), mask)
         if mask is not None:
@@ -206,7 +212,9 @@ class TotalVariation(Penalty):
             mask = _flat_join(down_mask, right_mask)
         return reduce(_flat_join(down, right), mask, "mean")
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs that are not maps."""
         check_rank(self, output, 4, "(batch, height, width, channels)")
         if len(output.shape) > 4:
@@ -222,5 +230,5 @@ class TotalVariation(Penalty):
         return {"data_format": self.data_format, **super().get_config()}
 
 
-def _flat_join(a, b):
+def _flat_join(a: Tensor, b: Tensor) -> Tensor:
     return ops.concatenate([ops.reshape(a, (-1,)), ops.reshape(b, (-1,))])

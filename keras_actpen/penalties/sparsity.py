@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -27,12 +26,14 @@ from keras_actpen.penalties.targets import (
     probe,
     refuse,
 )
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Activation, Tensor
 
 # Rates are kept this far from 0 and 1, where the divergence is infinite.
 RATE_EPSILON = 1e-7
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class KLSparsity(FixedPenalty):
     """Divergence of each unit's mean activation from a target rate.
 
@@ -75,17 +76,17 @@ class KLSparsity(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.rate = check_number(
+        self.rate: float = check_number(
             "rate",
             rate,
             "a number between 0 and 1, for example rate=0.05",
             lambda value: 0 < value < 1,
         )
-        self.activation = check_choice(
+        self.activation: str | None = check_choice(
             "activation", activation, (None, "sigmoid", "tanh")
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum over units of KL(rate, mean activation)."""
         activations = at_least_float32(activations)
         if self.activation == "tanh":
@@ -101,7 +102,9 @@ class KLSparsity(FixedPenalty):
         )
         return batch.if_any(ops.sum(divergence))
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs that are not known to lie in [0, 1]."""
         check_rank(self, output, 2)
         low = -1.0 if self.activation == "tanh" else 0.0
@@ -128,7 +131,7 @@ class KLSparsity(FixedPenalty):
         }
 
 
-def _clip(rate, rest):
+def _clip(rate: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
     """Clip p and 1 - p to [eps, 1 - eps], without a gradient outside."""
     inside = ops.logical_and(rate >= RATE_EPSILON, rest >= RATE_EPSILON)
     return tuple(
@@ -143,7 +146,7 @@ def _clip(rate, rest):
     )
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class Hoyer(PositionPenalty):
     """Hoyer-square measure of sparsity, blind to scale.
 
@@ -178,7 +181,7 @@ class Hoyer(PositionPenalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """Hoyer-square measure of every position."""
         # The measure does not depend on scale, so a constant scale changes
         # no gradient; it keeps squares from overflow and underflow.
@@ -188,13 +191,15 @@ class Hoyer(PositionPenalty):
         squares = ops.sum(ops.square(activations), axis=-1)
         return ops.square(sums) / safe_divisor(squares)
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse single units, whose measure is always 1."""
         super().check_target(output, activation, on)
         check_units(self, output, 2)
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class LogSparsity(Penalty):
     """Sum of log(1 + h^2): sparsity that large activations hardly feel.
 
@@ -227,6 +232,6 @@ class LogSparsity(Penalty):
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
 
-    def unreduced(self, activations):
+    def unreduced(self, activations: Tensor) -> Tensor:
         """log(1 + h^2) of every element."""
         return ops.log1p(ops.square(activations))

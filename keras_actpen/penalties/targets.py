@@ -1,11 +1,12 @@
 """Which outputs suit a penalty: rank, units, what the activation can give."""
 
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_actpen.tensors import Activation, Tensor
 
 # Wide enough to tell relu6 and leaky slopes from what lies in [0, 1].
 _PROBE = np.linspace(-20.0, 20.0, 81, dtype="float32")[None]
@@ -20,7 +21,7 @@ def refuse(penalty: Any, expected: str, received: str) -> NoReturn:
 
 
 def check_rank(
-    penalty: Any, output: Any, least: int, axes: str | None = None
+    penalty: Any, output: Tensor, least: int, axes: str | None = None
 ) -> None:
     """Refuse an output with fewer axes than the penalty needs."""
     if len(output.shape) < least:
@@ -32,7 +33,7 @@ def check_rank(
         )
 
 
-def check_units(penalty: Any, output: Any, least: int) -> None:
+def check_units(penalty: Any, output: Tensor, least: int) -> None:
     """Refuse an output with fewer units than the penalty compares."""
     units = output.shape[-1]
     if units is not None and units < least:
@@ -43,7 +44,7 @@ def check_units(penalty: Any, output: Any, least: int) -> None:
         )
 
 
-def describe(activation: Callable | None, on: str) -> str:
+def describe(activation: Activation | None, on: str) -> str:
     """Say in words what is penalised."""
     if on == "preactivation":
         return "the layer's pre-activation"
@@ -53,7 +54,7 @@ def describe(activation: Callable | None, on: str) -> str:
     return f"an output after activation={name!r}"
 
 
-def probe(activation: Callable | None, on: str) -> Any:
+def probe(activation: Activation | None, on: str) -> Tensor | None:
     """Values of the activation from -20 to 20, `None` if nobody can tell.
 
     Asking the function itself, not a list of names, lets users' own
@@ -71,7 +72,7 @@ def probe(activation: Callable | None, on: str) -> Any:
     return values if tuple(values.shape) == _PROBE.shape else None
 
 
-def lies_in(values: Any, low: float, high: float) -> bool:
+def lies_in(values: Tensor | None, low: float, high: float) -> bool:
     """Whether probed values are known to lie between `low` and `high`."""
     if values is None:
         return False
@@ -79,7 +80,7 @@ def lies_in(values: Any, low: float, high: float) -> bool:
     return low - 1e-6 <= least and most <= high + 1e-6
 
 
-def is_softmax(values: Any) -> bool:
+def is_softmax(values: Tensor | None) -> bool:
     """Whether probed values are known to be probabilities of one choice."""
     return lies_in(values, 0.0, 1.0) and (
         abs(float(ops.sum(values)) - 1.0) < 1e-4
@@ -87,7 +88,7 @@ def is_softmax(values: Any) -> bool:
 
 
 def check_logits(
-    penalty: Any, output: Any, activation: Callable | None, on: str
+    penalty: Any, output: Tensor, activation: Activation | None, on: str
 ) -> None:
     """Refuse what is known not to be logits: any activation but linear."""
     values = probe(activation, on)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_actpen.penalties.base import (
@@ -12,12 +11,14 @@ from keras_actpen.penalties.base import (
 )
 from keras_actpen.penalties.reductions import BatchStatistics, safe_divisor
 from keras_actpen.penalties.targets import check_rank, describe, refuse
+from keras_actpen.registration import serializable
+from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class GroupLasso(FixedPenalty):
     """Root mean square of each unit, or group of units: switches units off.
 
@@ -54,7 +55,7 @@ class GroupLasso(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.group_size = int(
+        self.group_size: int = int(
             check_number(
                 "group_size",
                 group_size,
@@ -63,7 +64,7 @@ class GroupLasso(FixedPenalty):
             )
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum over groups of their scaled root mean squares."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         squares = batch.mean(ops.square(batch.values))
@@ -71,7 +72,9 @@ class GroupLasso(FixedPenalty):
         roots = ops.sqrt(squares + EPSILON) * self.group_size**0.5
         return batch.if_any(ops.sum(roots))
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse numbers of units that do not split into groups."""
         check_rank(self, output, 2)
         units = output.shape[-1]
@@ -88,7 +91,7 @@ class GroupLasso(FixedPenalty):
         return {"group_size": self.group_size, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(package="keras_actpen")
+@serializable
 class DeadUnitRevival(FixedPenalty):
     """Pulls units that never fire back over their threshold.
 
@@ -124,11 +127,11 @@ class DeadUnitRevival(FixedPenalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
-        self.margin = check_number(
+        self.margin: float = check_number(
             "margin", margin, "a finite number, for example margin=0.1"
         )
 
-    def value(self, activations, mask=None):
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean over dead units of what they lack to the margin."""
         batch = BatchStatistics(at_least_float32(activations), mask)
         fires = ops.cast(batch.values > 0, batch.values.dtype)
@@ -136,7 +139,9 @@ class DeadUnitRevival(FixedPenalty):
         lack = batch.mean(ops.relu(self.margin - batch.values))
         return ops.sum(dead * lack) / safe_divisor(ops.sum(dead))
 
-    def check_target(self, output, activation, on):
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
         """Refuse outputs: their dead units pass no gradient."""
         check_rank(self, output, 2)
         if on != "preactivation":
