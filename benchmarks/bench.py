@@ -34,9 +34,9 @@ class Effort:
 
 EFFORTS = {
     "full": Effort(
-        steps=Rounds(60.0, 30, 400),
-        works=Rounds(30.0, 7, 15),
-        epochs=Rounds(90.0, 4, 12),
+        steps=Rounds(25.0, 20, 300),
+        works=Rounds(20.0, 3, 9),
+        epochs=Rounds(45.0, 4, 8),
         epoch_seconds=2.0,
         epoch_steps=(50, 400),
     ),

@@ -30,7 +30,7 @@ def environment(backend: str) -> dict[str, Any]:
         },
         "system": platform.system(),
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "accelerators": _accelerators(backend),
     }
 
@@ -162,7 +162,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
     machine = ", ".join(
         [
-            f"{environment['cores']} cores of {environment['cpu']}",
+            f"{environment['cores']} core(s) of {environment['cpu']}",
             environment["system"],
             *environment["accelerators"],
         ]
@@ -176,6 +176,13 @@ def _installed(package: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _cores() -> int | None:
+    """Those that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _cpu() -> str:

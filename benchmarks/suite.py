@@ -13,6 +13,9 @@ def measurements(bench: Bench) -> Iterator[tuple[str, Measurement]]:
     workloads = WORKLOADS[bench.device]
     for workload in workloads:
         yield f"steps/{workload.name}", partial(stepping.steps, workload)
+    if bench.backend == "tensorflow-xla":
+        yield "first_step/deep_mlp", partial(once.first_step, DEEP_MLP)
+        return
     for workload in workloads:
         yield f"monitor/{workload.name}", partial(trainings.monitor, workload)
     if bench.device == "gpu":

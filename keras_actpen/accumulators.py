@@ -95,9 +95,11 @@ class LayerState:
 
     def __init__(self, layer: PenalizedLayer):
         self.layer = layer
+        # None where the layer is only watched.
         self.totals: dict[str, TermTotals] = {
-            "train": TermTotals(list(layer.terms)),
-            "test": TermTotals(list(layer.terms)),
+            phase: TermTotals(list(layer.terms))
+            for phase in ("train", "test")
+            if layer.terms
         }
         self.statistics: dict[Place, ActivationStatistics] = {
             place: ActivationStatistics(layer.place_units.get(place))
@@ -139,7 +141,8 @@ class LayerState:
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
-        self.totals[phase].reset()
+        if phase in self.totals:
+            self.totals[phase].reset()
         if phase == "train":
             for place in self.statistics:
                 for statistics in self.statistics_at(place):
@@ -178,7 +181,7 @@ class TermRecorder:
     ) -> None:
         """Take one call of one layer."""
         state = self.states.get(id(layer))
-        if state is None:
+        if state is None or not terms:
             return
         first = id(layer) not in self._called
         self._called.add(id(layer))

@@ -45,7 +45,11 @@ class DeviceState(keras.layers.Layer):
         # Written without a look at the old value, which on JAX is gone
         # between two steps.
         for variable in self.variables:
-            variable.assign(ops.zeros(variable.shape, variable.dtype))
+            variable.assign(self.start_of(variable))
+
+    def start_of(self, variable: keras.Variable) -> Tensor:
+        """What one of the variables holds before anything has been seen."""
+        return ops.zeros(variable.shape, variable.dtype)
 
 
 def state_variable(

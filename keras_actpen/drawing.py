@@ -86,12 +86,10 @@ class Map:
             self.left, self.right, len(columns)
         )
         full = self.bottom + LINE * (2 if footnote else 1) + MARGIN
-        pixels = np.full((full, WIDTH, 3), BACKGROUND, "u1")
         self.cells: np.ndarray = _colours(values, low, high)
-        pixels[self.top : self.bottom, self.left : self.right] = _grid(
-            self.cells, height, self.right - self.left
-        )
-        self._canvas = PIL.Image.fromarray(pixels)
+        grid = _grid(self.cells, height, self.right - self.left)
+        self._canvas = PIL.Image.new("RGB", (WIDTH, full), BACKGROUND)
+        self._canvas.paste(PIL.Image.fromarray(grid), (self.left, self.top))
         self._draw = PIL.ImageDraw.Draw(self._canvas)
         line = MARGIN + LINE // 2
         self.text((MARGIN, line), shorten(title, self.right - MARGIN), "lm")

@@ -52,6 +52,9 @@ class EventWriter:
         self._path: str | None = None
         self._size = 0
         self._pending = bytearray()
+        # Tags whose description is in the file: readers keep the first, and
+        # it is longer than a point of a curve.
+        self._described: set[str] = set()
 
     def open(self) -> None:
         """Create the event file now, to learn whether it can be written.
@@ -77,11 +80,17 @@ class EventWriter:
         """Add one event, in memory.
 
         Args:
-            values: What the functions of `keras_actpen.events` return.
+            values: What the functions of `keras_actpen.events` return; they
+                are changed.
             step: Epoch or batch.
             wall_time: Seconds since 1970. Defaults to now.
         """
         wall_time = time.time() if wall_time is None else wall_time
+        values = list(values)
+        for value in values:
+            if value.tag in self._described:
+                value.metadata.ClearField("summary_description")
+            self._described.add(value.tag)
         record = _frame(events.event(values, step, wall_time))
         if len(self._pending) + len(record) <= CAPACITY:
             self._pending += record
@@ -128,6 +137,7 @@ class EventWriter:
         path = os.path.join(self.directory, name)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self._path, self._size = path, 0
+        self._described.clear()
         try:
             self._append(_frame(events.header_event(now)))
         except OSError:

@@ -87,6 +87,8 @@ def measure(
         loss += size * batch_loss
     means = {}
     for path, state in states.items():
+        if not layers[path].terms:
+            continue
         totals, _ = state.totals["test"].read()
         for name, total in totals.items():
             means[log_key(path, name)] = total / samples

@@ -21,7 +21,8 @@ from keras_actpen.session import Session
 from keras_actpen.surgery import penalized_layers
 
 if TYPE_CHECKING:
-    from keras_actpen.runs import Runs, Snapshots
+    from keras_actpen.overviews import Snapshots
+    from keras_actpen.runs import Runs
 
 # The mean of every term by phase.
 Means = Mapping[str, Mapping[str, float]]
@@ -63,8 +64,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
         update_freq: `"epoch"`, or how many batches lie between two points
             of the terms' curves over batches (`"batch"` stands for 1), which
             are written besides those over epochs.
-        histogram_freq: Epochs between two histograms, and between two images
-            of the units, 0 for none.
+        histogram_freq: Epochs between two histograms, 0 for none and for no
+            images of single units. Images show all epochs so far; they are
+            drawn again when half as many epochs have been added, and at the
+            end of the training.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
@@ -282,7 +285,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
             optional = self._session.optional_values(self.statistics)
         findings = self._findings(logs, means, snapshots)
         self._runs.attempt(self._runs.add_findings, epoch, findings)
-        shows = self.histogram_freq and epoch % self.histogram_freq == 0
+        has_histograms = (
+            self.histogram_freq > 0 and epoch % self.histogram_freq == 0
+        )
         self._runs.attempt(
             self._runs.write_epoch,
             epoch,
@@ -290,7 +295,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
             means,
             snapshots,
             optional,
-            bool(shows),
+            has_histograms,
         )
         return findings
 
@@ -324,7 +329,11 @@ class PenaltyMonitor(keras.callbacks.Callback):
         resumed = epoch > 0 and not (self._is_copy and self._run is None)
         runs = Runs(self.log_dir, self._run, resumed)
         try:
-            runs.open(self._session.layers, self.statistics)
+            runs.open(
+                self._session.layers,
+                self.statistics,
+                has_units=self.histogram_freq > 0,
+            )
         except ValueError:
             self._session.uninstall(self)
             raise

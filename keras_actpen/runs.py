@@ -1,25 +1,18 @@
 """The TensorBoard runs that one training writes."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
-
-import numpy as np
 
 from keras_actpen import dashboards, events, pages, tags
 from keras_actpen.alerts import sentences
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.findings import Finding
 from keras_actpen.one_warning import OneWarning
-from keras_actpen.optional_statistics import Values
-from keras_actpen.places import Place
-from keras_actpen.recording import log_key
-from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.overviews import OptionalValues, Overviews, Snapshots
 from keras_actpen.summary import output_shape
 from keras_actpen.wrapper import PenalizedLayer
-
-Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]
 
 
 class Runs:
@@ -51,27 +44,28 @@ class Runs:
         self._session = EventWriter(run, self._warn)
         self._layers: dict[str, PenalizedLayer] = {}
         self._has_columns = False
-        # For each heat map and each image of units its epochs and columns.
-        self._columns: dict[str, list[tuple[int, dict[str, float]]]] = {}
-        self._units: dict[
-            tuple[str, str, Place], list[tuple[int, np.ndarray]]
-        ] = {}
+        self._overviews = Overviews({}, has_units=False)
+        self._last_epoch = 0
 
     def open(
         self,
         layers: dict[str, PenalizedLayer],
         optional: Sequence[str] = (),
+        *,
+        has_units: bool,
     ) -> None:
         """Write what is known before the first step.
 
         Args:
             layers: The penalised and watched layers by path.
             optional: Names of the optional statistics.
+            has_units: Whether to write images of single units.
 
         Raises:
             ValueError: If the log directory cannot be written.
         """
         self._layers = layers
+        self._overviews = Overviews(layers, has_units)
         self._writers["train"].open()
         shapes = {path: output_shape(layer) for path, layer in layers.items()}
         self._writers["train"].add(
@@ -120,8 +114,8 @@ class Runs:
         logs: Mapping[str, float],
         means: Mapping[str, Mapping[str, float]],
         statistics: Snapshots,
-        optional: Mapping[tuple[str, Place], Values],
-        shows_units: bool,
+        optional: OptionalValues,
+        has_histograms: bool,
     ) -> None:
         """Write an epoch; it is on disk when this returns.
 
@@ -132,7 +126,7 @@ class Runs:
                 coefficient times value of every term, by `penalty/...`.
             statistics: Activation statistics of the epoch.
             optional: Values of the optional statistics.
-            shows_units: Whether to write histograms and images of the units.
+            has_histograms: Whether to write histograms.
         """
         if not self._has_columns:
             self._has_columns = True
@@ -146,16 +140,16 @@ class Runs:
                 values += tags.coefficient_values(self._layers)
                 for (path, place), snapshot in statistics.items():
                     values += tags.statistic_values(path, place, snapshot)
-                    if shows_units:
+                    if has_histograms:
                         values += tags.histogram_value(path, place, snapshot)
                 for (path, place), of_place in optional.items():
                     values += tags.optional_values(path, place, of_place)
-                values += self._heat_maps(epoch, phase_means, statistics)
-                values += self._unit_images(
-                    epoch, statistics, optional, shows_units
-                )
             self._writers[phase].add(values, epoch)
             self._writers[phase].flush()
+        self._last_epoch = epoch
+        self._overviews.add(epoch, means["train"], statistics, optional)
+        if self._overviews.are_due:
+            self._draw()
 
     def add_findings(self, epoch: int, findings: Sequence[Finding]) -> None:
         """Add what is wrong to what `write_epoch` writes next.
@@ -186,8 +180,15 @@ class Runs:
         self._writers["train"].add(tags.cost_values(costs), epoch)
         self._writers["train"].flush()
 
+    def _draw(self) -> None:
+        """Write the images."""
+        if values := list(self._overviews.draw()):
+            self._writers["train"].add(values, self._last_epoch)
+            self._writers["train"].flush()
+
     def close(self) -> None:
         """Write how the training ended."""
+        self.attempt(self._draw)
         self._add_to_session(pages.session_end(self._layers))
         for writer in (self._session, *self._writers.values()):
             writer.close()
@@ -197,59 +198,3 @@ class Runs:
         if values := list(values):
             self._session.add(values, 0)
             self._session.flush()
-
-    def _unit_images(
-        self,
-        epoch: int,
-        statistics: Snapshots,
-        optional: Mapping[tuple[str, Place], Values],
-        shows_units: bool,
-    ) -> Iterator[events.Value]:
-        """The images of single units, with a column more than before."""
-        columns: dict[tuple[str, str, Place], np.ndarray] = {
-            (name, path, place): value
-            for (path, place), values in optional.items()
-            for name, value in values.items()
-            if isinstance(value, np.ndarray)
-        }
-        for (path, place), snapshot in statistics.items():
-            rates = snapshot.firing_rates
-            if place.on == "output" and rates is not None:
-                columns["firing_rate", path, place] = rates
-        for key, column in columns.items():
-            history = self._units.setdefault(key, [])
-            history.append((epoch, column))
-            # Units that are never 0 would all look alike.
-            if shows_units and (
-                key[0] != "firing_rate"
-                or any((c < 1).any() for _, c in history)
-            ):
-                epochs, seen = zip(*history, strict=True)
-                yield tags.unit_image(*key, seen, epochs)
-
-    def _heat_maps(
-        self,
-        epoch: int,
-        means: Mapping[str, float],
-        statistics: Snapshots,
-    ) -> list[events.Value]:
-        """The overview images, with a column more than in the last epoch."""
-        columns = {"penalty": {}, "dead_fraction": {}}
-        for path, layer in self._layers.items():
-            if layer.terms:
-                columns["penalty"][path] = sum(
-                    means[log_key(path, name)] for name in layer.terms
-                )
-        for (path, place), snapshot in statistics.items():
-            if place.on == "output":
-                columns["dead_fraction"][tags.place_path(path, place)] = (
-                    snapshot.values()["dead_fraction"]
-                )
-        images = []
-        for name, column in columns.items():
-            if column:
-                history = self._columns.setdefault(name, [])
-                history.append((epoch, column))
-                epochs, columns_so_far = zip(*history, strict=True)
-                images.append(tags.heat_map(name, columns_so_far, epochs))
-        return images

@@ -184,6 +184,8 @@ class Session:
         """Mean of every term so far, by its key in `logs`, on the host."""
         means = {}
         for path, state in self.states.items():
+            if not self.layers[path].terms:
+                continue
             totals, samples = state.totals[phase].read()
             for name, total in totals.items():
                 means[log_key(path, name)] = total / max(samples, 1.0)
@@ -234,6 +236,8 @@ class Session:
             }
         logs = dict(logs)
         for path, layer_state in self.states.items():
+            if not self.layers[path].terms:
+                continue
             totals = layer_state.totals[phase]
             means = totals.means(values.get(id(totals.sums)))
             for name, mean in zip(totals.terms, means, strict=True):

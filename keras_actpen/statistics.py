@@ -53,12 +53,13 @@ class ActivationStatistics(DeviceState):
         if units is not None:
             self.fired = state_variable((units,), "fired")
 
-    def reset(self) -> None:
-        """Forget everything seen, on all replicas."""
-        super().reset()
+    def start_of(self, variable: keras.Variable) -> Tensor:
+        """What one of the variables holds before anything has been seen."""
         # tf.distribute divides what is assigned to a summed variable by the
         # number of replicas, which 0 and infinity survive.
-        self.measures.assign(_start())
+        if variable is self.measures:
+            return _start()
+        return super().start_of(variable)
 
     def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
         """Take in one batch, as part of a compiled step.

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -21,6 +22,7 @@ from benchmarks.harness import (
     overhead_ratio,
     ratio,
 )
+from benchmarks.turns import compare_trainings
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,6 +119,84 @@ def test_compare_wants_the_baseline_twice():
         r"called 'a \(again\)', for the noise\. Received: \['a'\]$",
     ):
         compare("x/y", "jax", [Arm("a", lambda: 1.0)], Rounds(0.0, 1, 1))
+
+
+class Step(keras.callbacks.Callback):
+    """Notes who runs, and whether alone."""
+
+    def __init__(self, name, order, running):
+        super().__init__()
+        self.name, self.order, self.running = name, order, running
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.order.append(self.name)
+        self.running.append(self.name)
+        assert self.running == [self.name]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.running.remove(self.name)
+
+
+def tiny_fits(names, *callbacks):
+    x = np.ones((6, 2), "float32")
+
+    def fit(name):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return lambda turn: model.fit(
+            *(x, x[:, :1]),
+            batch_size=2,
+            epochs=3,
+            verbose=0,
+            callbacks=[turn, *(callback(name) for callback in callbacks)],
+        )
+
+    return {name: fit(name) for name in names}
+
+
+def test_trainings_take_turns():
+    order, running = [], []
+    names = ["a", "a" + AGAIN, "b"]
+    fits = tiny_fits(names, lambda name: Step(name, order, running))
+    found = compare_trainings("x/y", "jax", fits, steps=3, epochs=2)
+    assert found.facts == {"steps": 3, "epochs": 2}
+    # The first epoch warms up; of each step all take one before the next.
+    assert {len(costs) for costs in found.costs.values()} == {2}
+    assert min(min(costs) for costs in found.costs.values()) > 0
+    rounds = [order[3 * i : 3 * i + 3] for i in range(9)]
+    assert all(sorted(r) == sorted(names) for r in rounds)
+    assert len(set(map(tuple, rounds))) > 1
+    assert running == []
+
+
+def test_what_is_done_at_the_end_of_an_epoch_counts():
+    class Late(keras.callbacks.Callback):
+        def __init__(self, name):
+            super().__init__()
+            self.seconds = 0.3 if name == "slow" else 0.0
+
+        def on_epoch_end(self, epoch, logs=None):
+            time.sleep(self.seconds)
+
+    fits = tiny_fits(["a", "a" + AGAIN, "slow"], Late)
+    found = compare_trainings("x/y", "jax", fits, steps=3, epochs=2)
+    extra = np.subtract(found.costs["slow"], found.costs["a"])
+    assert min(extra) > 0.15
+
+
+def test_a_training_that_fails_stops_the_comparison():
+    class Fails(keras.callbacks.Callback):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.name == "b" and batch == 1:
+                raise RuntimeError("no more")
+
+    fits = tiny_fits(["a", "a" + AGAIN, "b"], Fails)
+    with pytest.raises(RuntimeError, match=r"^no more$"):
+        compare_trainings("x/y", "jax", fits, steps=3, epochs=2)
 
 
 def test_unequal_losses_are_refused():
@@ -249,7 +329,9 @@ def test_command(tmp_path):
     assert found[1].name == "predict/mlp"
     assert found[1].backend == backend
     assert list(found[1].costs) == ["bare", "bare" + AGAIN, "attach_penalty"]
-    assert all(len(costs) == 3 for costs in found[1].costs.values())
+    rounds = found[1].facts["rounds"]
+    assert rounds >= 3
+    assert all(len(costs) == rounds for costs in found[1].costs.values())
     environment = results["environments"][f"{backend}, cpu"]
     assert environment["versions"]["keras"] == keras.__version__
     text = (tmp_path / "results.md").read_text()

@@ -25,6 +25,7 @@ from keras_actpen import (
     attach_penalty,
     penalized_layers,
     penalty_terms,
+    tags,
     watch_activations,
 )
 
@@ -298,7 +299,8 @@ def test_log_holds_exactly(tmp_path, arguments, batch_steps, histogram_steps):
     if batch_steps:
         train |= dict.fromkeys(BATCH_TAGS, batch_steps)
     if histogram_steps:
-        train |= dict.fromkeys(HISTOGRAMS | FIRING, histogram_steps)
+        train |= dict.fromkeys(HISTOGRAMS, histogram_steps)
+        train |= dict.fromkeys(FIRING, epochs)
     if histogram_steps is None:
         train = {t: s for t, s in train.items() if not is_statistic(t)}
     terms = {key for key in history if key.startswith("penalty/")}
@@ -392,6 +394,33 @@ def test_watching_logs_statistics_and_no_term(tmp_path):
         "actpen/train": tags | overview | ONCE,
         "actpen/validation": {"metric/loss"},
     }
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps"),
+    [(8, [0, 1, 2, 4, 7]), (10, [0, 1, 2, 4, 7, 9])],
+)
+def test_images_show_all_epochs_and_are_drawn_ever_more_rarely(
+    tmp_path, epochs, steps
+):
+    history = fit(regression(), PenaltyMonitor(tmp_path), epochs=epochs)
+    train = event_logs.read(tmp_path)["actpen/train"]
+    for tag in IMAGES | FIRING:
+        assert train[tag].steps == steps, tag
+    # Of float64 sums; history has what Keras made of them.
+    columns = [
+        {
+            "dense_4": sum(
+                history[f"penalty/dense_4/{name}"][epoch]
+                for name in ("l1", "l2")
+            ),
+            "head": history["penalty/head/l2"][epoch],
+        }
+        for epoch in range(epochs)
+    ]
+    expected = tags.heat_map("penalty", columns, range(epochs))
+    *_, png = train["actpen/penalty_by_layer"].values[-1]
+    assert png == expected.tensor.string_val[2]
 
 
 def test_without_log_dir_only_logs(tmp_path, monkeypatch):

@@ -191,7 +191,9 @@ def test_any_other_failure_warns_once_and_training_goes_on(
         "Training goes on, and what comes later is written if it can be."
     ]
     assert len(history[KEY]) == 5
-    assert steps(tmp_path)["train"] == [4]
+    assert steps(tmp_path)["train"] == list(range(5))
+    train = event_logs.read(tmp_path)["actpen/train"]
+    assert train["actpen/penalty_by_layer"].steps == [4]
 
 
 KILLED = """
