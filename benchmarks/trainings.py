@@ -126,6 +126,7 @@ def _compare_trainings(
             workload.forever(),
             steps_per_epoch=steps,
             epochs=epochs + 1,
+            shuffle=False,
             verbose=0,
             callbacks=[turn, *way.callbacks()],
         )

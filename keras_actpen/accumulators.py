@@ -71,8 +71,10 @@ class TermTotals(DeviceState):
         """
         if state is None:
             state = ops.convert_to_tensor(self.sums)
-        means = ops.divide_no_nan(state[0, :-1], state[0, -1])
-        return [means[index] for index in range(len(self.terms))]
+        # Fewer operations than slices are.
+        sums, _ = ops.unstack(state, 2)
+        *totals, samples = ops.unstack(sums, len(self.terms) + 1)
+        return [ops.divide_no_nan(total, samples) for total in totals]
 
     def read(self) -> tuple[dict[str, float], float]:
         """Sum of every term over the samples, and their number, on the host.

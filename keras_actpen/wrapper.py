@@ -123,10 +123,8 @@ class PenalizedLayer(DelegatingLayer):
 
     def losses_of_calls(self) -> list[Tensor]:
         """What each call since the last outermost one adds to the loss."""
-        floatx = keras.config.floatx()
         return [
-            # Of the dtype of Keras's own losses: TensorFlow adds no others up.
-            ops.cast(sum(self._values_of(call).values()), floatx)
+            _loss(*self._values_of(call).values())
             for call in list(calls_of(self))
             if call.values is not None
             or backend.is_in_reach(list(call.watched.values()))
@@ -145,9 +143,14 @@ class PenalizedLayer(DelegatingLayer):
         return call.values
 
     def _term_values(self, watched: Watched) -> dict[str, Tensor]:
+        coefficients = ops.unstack(
+            ops.convert_to_tensor(self._coefficient_variable), len(self.terms)
+        )
         return {
-            name: self._term_value(index, term.penalty, watched[term.place])
-            for index, (name, term) in enumerate(self.terms.items())
+            name: _term_value(term.penalty, watched[term.place], coefficient)
+            for (name, term), coefficient in zip(
+                self.terms.items(), coefficients, strict=True
+            )
         }
 
     def _note_units(self, place: Place, tensors: list[Tensor]) -> None:
@@ -158,16 +161,6 @@ class PenalizedLayer(DelegatingLayer):
         if place in self.place_units:
             sizes.add(self.place_units[place])
         self.place_units[place] = sizes.pop() if len(sizes) == 1 else None
-
-    def _term_value(
-        self, index: int, penalty: penalties.Penalty, tensors: MaskedTensors
-    ) -> Tensor:
-        value = sum(penalty.value(tensor, mask) for tensor, mask in tensors)
-        coefficient = ops.cast(self._coefficient_variable[index], value.dtype)
-        # 0 times an infinite value would be NaN.
-        return ops.where(
-            coefficient == 0, ops.zeros_like(value), coefficient * value
-        )
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
@@ -261,6 +254,20 @@ class PenalizedLayer(DelegatingLayer):
             if coefficient != layer.coefficients[name]:
                 layer.coefficients[name] = coefficient
         return layer
+
+
+def _term_value(
+    penalty: penalties.Penalty, tensors: MaskedTensors, coefficient: Tensor
+) -> Tensor:
+    # Not from 0: that would be one more operation.
+    first, *others = (penalty.value(*one) for one in tensors)
+    value = sum(others, first)
+    return backend.scaled(value, ops.cast(coefficient, value.dtype))
+
+
+def _loss(first: Tensor, *others: Tensor) -> Tensor:
+    """Sum, of the dtype of Keras's own losses: TensorFlow adds no others."""
+    return ops.cast(sum(others, first), keras.config.floatx())
 
 
 _classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()

@@ -23,6 +23,7 @@ from keras_actpen.backend.sums import (
     bucket_counts,
     mean_and_m2,
     precise_sum,
+    scaled,
     sum_of_absolutes,
     sum_of_squares,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "random_state_kept",
     "replica_count",
     "replica_mean",
+    "scaled",
     "strategy_scope",
     "sum_of_absolutes",
     "sum_of_squares",

@@ -80,6 +80,19 @@ elif keras.backend.backend() == "torch":
             return (2 * upstream) * x
 
 
+def scaled(value: Tensor, coefficient: Tensor) -> Tensor:
+    """`coefficient * value`, 0 if the coefficient is, whatever the value.
+
+    Both are scalars of one dtype. A step of a small model on TensorFlow,
+    which runs operation by operation, has a dozen fewer than with `where`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return tf.math.multiply_no_nan(value, coefficient)
+    return keras.ops.where(
+        coefficient == 0, keras.ops.zeros_like(value), coefficient * value
+    )
+
+
 def bucket_counts(
     values: Tensor, counted: Tensor, low: Tensor, high: Tensor, buckets: int
 ) -> Tensor:

@@ -105,10 +105,10 @@ def divide(
     if reduction == "batch":
         # Replicas have equal batches: Keras itself fails on others.
         number = ops.cast(ops.shape(values)[0], total.dtype)
-    else:
-        number = counted(values, mask)
-        if mask is not None:
-            number = backend.replica_mean(number)
+        return total / ops.maximum(number, 1.0)
+    number = counted(values, mask)
+    if mask is not None:
+        number = backend.replica_mean(number)
     return total / safe_divisor(number)
 
 
