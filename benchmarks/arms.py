@@ -30,19 +30,12 @@ class Trainee:
     model: keras.Model
     targets: Callable[[np.ndarray], object] = lambda labels: labels
 
-    def fit(
-        self, data: tuple[np.ndarray, np.ndarray], batch_size: int
-    ) -> float:
-        """Train for an epoch and return the loss."""
+    def step(self, data: tuple[np.ndarray, np.ndarray]) -> float:
+        """Take a training step and return the loss."""
         x, labels = data
-        history = self.model.fit(
-            x,
-            self.targets(labels),
-            batch_size=batch_size,
-            shuffle=False,
-            verbose=0,
-        )
-        return history.history["loss"][-1]
+        return keras.tree.flatten(
+            self.model.train_on_batch(x, self.targets(labels))
+        )[0]
 
 
 def synchronize(model: keras.Model) -> None:

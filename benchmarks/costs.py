@@ -162,7 +162,7 @@ def first_step(make: Callable[[], arms.Trainee], workload: Workload) -> float:
     trainee = make()
     data = workload.data(1)
     start = time.perf_counter()
-    trainee.fit(data, workload.batch_size)
+    trainee.step(data)
     arms.synchronize(trainee.model)
     return time.perf_counter() - start
 
@@ -208,10 +208,10 @@ def probe_memory(arm: str, jit_compile: str) -> None:
     trainee = makers[arm](
         workload, True if jit_compile == "True" else jit_compile
     )
-    data = workload.data(2)
-    trainee.fit(data, workload.batch_size)
+    data = workload.data(1)
+    trainee.step(data)
     # Linux forgets the peak so far, that of compiling.
     Path("/proc/self/clear_refs").write_text("5")
-    trainee.fit(data, workload.batch_size)
+    trainee.step(data)
     status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024)
