@@ -4,12 +4,14 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Comparison, Ratio
+from benchmarks.overview import overview
+from benchmarks.tables import table
 from benchmarks.verdicts import LARGEST_NOISE, verdicts
 
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "tensorboard")
@@ -33,12 +35,6 @@ def environment(backend: str) -> dict[str, Any]:
         "cores": _cores(),
         "accelerators": _accelerators(backend),
     }
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def ratio_text(ratio: Ratio) -> str:
@@ -110,6 +106,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "*Within noise*: beyond the limit by less than that; *too noisy*: "
         f"so too, but the noise is above {LARGEST_NOISE:g}.",
         *(_machine(e) for e in results["environments"].values()),
+        "## Overview",
+        overview(comparisons),
         "## Targets",
         target_table(comparisons),
         "## Measurements",

@@ -10,6 +10,8 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
+import keras
+
 from benchmarks.bench import EFFORTS, Bench
 from benchmarks.report import environment
 from benchmarks.suite import measurements
@@ -30,6 +32,8 @@ def main(arguments: list[str]) -> None:
         )
         Path(output).write_text(json.dumps(results))
         seconds = time.perf_counter() - start
+        # The models of one measurement are too many for those to come.
+        keras.utils.clear_session()
         print(f"{backend} {name} ({seconds:.0f} s)", flush=True)
 
 

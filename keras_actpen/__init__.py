@@ -1,5 +1,8 @@
 """Penalise and watch what Keras layers put out, by name, on finished models."""
 
+from keras_actpen import installed  # noqa: F401  First: it imports Keras.
+
+# isort: split
 from keras_actpen import penalties
 from keras_actpen.control_rules import GECO, PI
 from keras_actpen.controllers import TargetController

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-BACKENDS = ("tensorflow", "jax", "torch")
+from keras_actpen.installed import BACKENDS
+
+_BACKEND = (
+    "Keras backend, instead of that of KERAS_BACKEND, which must be installed"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="module that registers classes of the model; may be repeated",
     )
-    layers.add_argument("--backend", choices=BACKENDS, help="Keras backend")
+    layers.add_argument("--backend", choices=BACKENDS, help=_BACKEND)
     demo = commands.add_parser(
         "demo",
         help="train the MNIST CNN with and without a penalty",
@@ -103,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--on", choices=("output", "preactivation"), default="output"
     )
-    demo.add_argument("--backend", choices=BACKENDS, help="Keras backend")
+    demo.add_argument("--backend", choices=BACKENDS, help=_BACKEND)
     demo.add_argument(
         "--full",
         action="store_true",

@@ -12,13 +12,14 @@ from keras_actpen.findings import (
     THRESHOLDS,
     Evidence,
     Finding,
+    has_enough_samples,
     judge,
     sentence,
     thresholds_from,
 )
 from keras_actpen.places import Place
 from keras_actpen.recording import log_key
-from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.snapshots import Snapshots, StatisticsSnapshot
 from keras_actpen.wrapper import PenalizedLayer
 
 OnFinding = Callable[[Finding, keras.Model], Any]
@@ -28,7 +29,8 @@ class Alerts:
     """Tells of what is wrong, once a layer and epoch.
 
     A penalty is not called negligible in the first epoch of a training, in
-    which the task's own loss is still that of an untrained model.
+    which the task's own loss is still that of an untrained model. Units are
+    called dead by the epochs that it takes to see enough samples.
 
     Args:
         alerts: The kinds of findings, or a mapping from kinds to thresholds.
@@ -36,7 +38,7 @@ class Alerts:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a kind is unknown or a threshold negative.
+        ValueError: If a kind is unknown or a threshold out of range.
     """
 
     def __init__(
@@ -55,18 +57,20 @@ class Alerts:
                 f"{type(on_finding).__name__})"
             )
         self.on_finding = on_finding
-        self._epochs = 0
+        self.start()
 
     def start(self) -> None:
         """A training begins."""
         self._epochs = 0
+        # What was seen since units were last judged, by path and place.
+        self._unjudged: Snapshots = {}
 
     def findings(
         self,
         layers: Mapping[str, PenalizedLayer],
         means: Mapping[str, float],
         loss: float | None,
-        snapshots: Mapping[tuple[str, Place], StatisticsSnapshot],
+        snapshots: Snapshots,
     ) -> list[Finding]:
         """What is wrong at the end of an epoch, in model order.
 
@@ -77,6 +81,7 @@ class Alerts:
             snapshots: Activation statistics by path and place.
         """
         self._epochs += 1
+        longer = self._with_unjudged(snapshots)
         thresholds = dict(self.thresholds)
         if self._epochs == 1:
             thresholds.pop("negligible", None)
@@ -84,9 +89,23 @@ class Alerts:
             finding
             for path, layer in layers.items()
             for finding in judge(
-                evidence(path, layer, means, loss, snapshots), thresholds
+                evidence(path, layer, means, loss, snapshots, longer),
+                thresholds,
             )
         ]
+
+    def _with_unjudged(self, snapshots: Snapshots) -> Snapshots:
+        """An epoch's statistics with those that were not enough before."""
+        longer = {
+            place: self._unjudged.get(place, StatisticsSnapshot()).merge(one)
+            for place, one in snapshots.items()
+        }
+        self._unjudged = {
+            place: one
+            for place, one in longer.items()
+            if not has_enough_samples(one)
+        }
+        return longer
 
     def announce(self, findings: Sequence[Finding], model: keras.Model) -> None:
         """Warn of findings, and hand them to `on_finding`."""
@@ -102,21 +121,38 @@ def evidence(
     layer: PenalizedLayer,
     means: Mapping[str, float],
     loss: float | None,
-    snapshots: Mapping[tuple[str, Place], StatisticsSnapshot],
+    snapshots: Snapshots,
+    longer: Snapshots,
 ) -> Evidence:
-    """What is known of one layer; arguments as in `Alerts.findings`."""
+    """What is known of one layer.
+
+    Args:
+        path: Path of the layer.
+        layer: The layer.
+        means: As in `Alerts.findings`.
+        loss: The same.
+        snapshots: The same.
+        longer: Statistics over a longer time, for units that may be dead.
+    """
     activation = getattr(layer.wrapped_layer, "activation", None)
     return Evidence(
         path=path,
         terms={name: means[log_key(path, name)] for name in layer.terms},
         loss=math.nan if loss is None else float(loss),
-        statistics={
-            place: snapshots[path, place]
-            for place in layer.places
-            if (path, place) in snapshots
-        },
+        statistics=_of_layer(path, layer, snapshots),
         activation=getattr(activation, "__name__", ""),
+        longer=_of_layer(path, layer, longer),
     )
+
+
+def _of_layer(
+    path: str, layer: PenalizedLayer, snapshots: Snapshots
+) -> dict[Place, StatisticsSnapshot]:
+    return {
+        place: snapshots[path, place]
+        for place in layer.places
+        if (path, place) in snapshots
+    }
 
 
 def sentences(findings: Sequence[Finding]) -> list[str]:

@@ -80,20 +80,25 @@ class EventWriter:
         """Add one event, in memory.
 
         Args:
-            values: What the functions of `keras_actpen.events` return; they
-                are changed.
+            values: What the functions of `keras_actpen.events` return.
             step: Epoch or batch.
             wall_time: Seconds since 1970. Defaults to now.
         """
         wall_time = time.time() if wall_time is None else wall_time
-        values = list(values)
-        for value in values:
-            if value.tag in self._described:
-                value.metadata.ClearField("summary_description")
-            self._described.add(value.tag)
+        values = [self._described_once(value) for value in values]
         record = _frame(events.event(values, step, wall_time))
         if len(self._pending) + len(record) <= CAPACITY:
             self._pending += record
+
+    def _described_once(self, value: events.Value) -> events.Value:
+        """The value, without its description if the file has that."""
+        if value.tag not in self._described:
+            self._described.add(value.tag)
+            return value
+        short = events.Value()
+        short.CopyFrom(value)
+        short.metadata.ClearField("summary_description")
+        return short
 
     def flush(self) -> None:
         """Write what waits; a failure warns once and never raises."""

@@ -4,7 +4,7 @@ Everything here is pure: numbers in, findings out.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,9 @@ THRESHOLDS: dict[str, float] = {
     # penalty usually matters, see `penalty_gradient_share`.
     "negligible": 1e-4,
 }
+
+# Kinds whose threshold is a share.
+SHARES = ("dead", "saturated", "dominating", "negligible")
 
 # A unit that did not fire in 100 samples has a rate below 3 % (95 %
 # confidence, 3/n). With fewer nobody can call it dead.
@@ -83,6 +86,8 @@ class Evidence:
         loss: The loss of the period, NaN if it is not known.
         statistics: Statistics of the activations by place.
         activation: Name of the layer's own activation function, or `""`.
+        longer: Statistics over a longer time by place, from which dead units
+            are told; the period's where there are none.
     """
 
     path: str
@@ -90,10 +95,14 @@ class Evidence:
     loss: float = math.nan
     statistics: Mapping[Place, StatisticsSnapshot] = field(default_factory=dict)
     activation: str = ""
+    longer: Mapping[Place, StatisticsSnapshot] = field(default_factory=dict)
 
 
 def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
     """Find what is wrong with a layer.
+
+    The penalty of a layer is not called negligible where its units seem dead,
+    be it by too few samples to say so.
 
     Args:
         evidence: What is known of it.
@@ -105,7 +114,10 @@ def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
     found = [
         Finding(kind, evidence.path, value, thresholds[kind], message)
         for kind, value, message in _measured(evidence)
-        if kind in thresholds and _exceeds(kind, value, thresholds[kind])
+        if kind in thresholds
+        and _exceeds(kind, value, thresholds[kind])
+        # What a dead layer needs is not a larger coefficient.
+        and not (kind == "negligible" and _seems_dead(evidence, thresholds))
     ]
     return sorted(found, key=lambda one: list(THRESHOLDS).index(one.kind))
 
@@ -129,7 +141,7 @@ def thresholds_from(
 
     Raises:
         TypeError: If `given` or a threshold has another type.
-        ValueError: If a kind is unknown or a threshold negative.
+        ValueError: If a kind is unknown or a threshold out of range.
     """
     if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
         raise TypeError(
@@ -151,12 +163,28 @@ def thresholds_from(
         kind: check_number(
             f"{argument}[{kind!r}]",
             value,
-            "a finite number >= 0, or None to leave this kind out",
-            lambda number: number >= 0,
+            *_range(kind),
         )
         for kind, value in chosen.items()
         if value is not None
     }
+
+
+def _range(kind: str) -> tuple[str, Callable[[float], bool]]:
+    """What a threshold of a kind may be: in words, and as a test."""
+    otherwise = "or None to leave this kind out"
+    if kind in SHARES:
+        expected = f"a share from 0 to 1, 0.5 for 50 %, {otherwise}"
+        return expected, lambda number: 0 <= number <= 1
+    return f"a finite number >= 0, {otherwise}", lambda number: number >= 0
+
+
+def _seems_dead(evidence: Evidence, thresholds: Mapping[str, float]) -> bool:
+    seen = {**evidence.statistics, **evidence.longer}
+    return "dead" in thresholds and any(
+        _exceeds("dead", one.values()["dead_fraction"], thresholds["dead"])
+        for one in seen.values()
+    )
 
 
 def _exceeds(kind: str, value: float, threshold: float) -> bool:
@@ -171,6 +199,7 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
     """Kind, value and message of all that can be measured."""
     for place, snapshot in evidence.statistics.items():
         yield from _of_activations(place, snapshot, evidence.activation)
+        yield from _of_units(place, evidence.longer.get(place, snapshot))
     for name, value in evidence.terms.items():
         if not math.isfinite(value):
             yield "nonfinite", value, f"the penalty {name} is {value:g}"
@@ -182,31 +211,46 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
         yield "dominating", share, message
     # A penalty of exactly 0 has its goal reached or its coefficient at 0.
     if share and math.isfinite(share):
-        yield "negligible", abs(share), message
+        advice = "raise its coefficient, `suggest_coefficient` finds one"
+        yield "negligible", abs(share), f"{message} ({advice})"
 
 
 def _of_activations(
     place: Place, snapshot: StatisticsSnapshot, activation: str
 ) -> Iterator[tuple[str, float, str]]:
-    of_output = f" of output {place.output}" if place.output != 0 else ""
     before = "pre-" if place.on == "preactivation" else ""
-    what = f"{before}activations{of_output}"
-    values = snapshot.values()
+    what = f"{before}activations{_of_output(place)}"
     count = snapshot.nonfinite
     yield "nonfinite", float(count), f"{count} {what} are NaN or infinite"
-    rms = values["rms"]
+    rms = snapshot.values()["rms"]
     yield "exploding", rms, f"the {what} have a root mean square of {rms:.3g}"
-    if snapshot.fired is not None and (
-        snapshot.count + count >= SAMPLES_TO_BE_DEAD * len(snapshot.fired)
-    ):
-        dead = values["dead_fraction"]
-        # The activation turns pre-activations that are 0 into something else.
-        state = "have no input" if before else "are dead"
-        yield "dead", dead, f"{percent(dead)} of units{of_output} {state}"
     if place.on == "output":
         saturated = saturated_share(snapshot.histogram, activation)
         message = f"{percent(saturated)} of {what} are saturated"
         yield "saturated", saturated, message
+
+
+def _of_units(
+    place: Place, snapshot: StatisticsSnapshot
+) -> Iterator[tuple[str, float, str]]:
+    if not has_enough_samples(snapshot):
+        return
+    dead = snapshot.values()["dead_fraction"]
+    # The activation turns pre-activations that are 0 into something else.
+    state = "have no input" if place.on == "preactivation" else "are dead"
+    yield "dead", dead, f"{percent(dead)} of units{_of_output(place)} {state}"
+
+
+def _of_output(place: Place) -> str:
+    return f" of output {place.output}" if place.output != 0 else ""
+
+
+def has_enough_samples(snapshot: StatisticsSnapshot) -> bool:
+    """Whether units can be called dead by what was seen of them."""
+    return snapshot.fired is not None and (
+        snapshot.count + snapshot.nonfinite
+        >= SAMPLES_TO_BE_DEAD * len(snapshot.fired)
+    )
 
 
 def saturated_share(histogram: np.ndarray, activation: str) -> float:

@@ -18,10 +18,10 @@ from keras_actpen.optional_statistics import check_names
 from keras_actpen.pacing import FixedPace, MeasuredPace
 from keras_actpen.schedules import steps_done
 from keras_actpen.session import Session
+from keras_actpen.snapshots import Snapshots
 from keras_actpen.surgery import penalized_layers
 
 if TYPE_CHECKING:
-    from keras_actpen.overviews import Snapshots
     from keras_actpen.runs import Runs
 
 # The mean of every term by phase.
@@ -66,8 +66,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
             are written besides those over epochs.
         histogram_freq: Epochs between two histograms, 0 for none and for no
             images of single units. Images show all epochs so far; they are
-            drawn again when half as many epochs have been added, and at the
-            end of the training.
+            drawn after 1, 2, 4, 8, ... epochs and at the end of the
+            training.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
@@ -82,13 +82,15 @@ class PenaltyMonitor(keras.callbacks.Callback):
             and when they are found: `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 samples a unit at least; `"saturated"`, half of the
-            activations or more close to a bound of tanh, sigmoid and the
-            like; `"dominating"`, half of the loss or more is the layer's
-            penalty; `"negligible"`, less than 0.0001 of it is, but not 0, and
-            not in the first epoch. Without a `log_dir` only the terms are
-            judged, not the activations. The findings are in TensorBoard's
-            text page too, as `actpen/findings`.
+            judged by 100 samples a unit at least, of several epochs if one
+            has less; `"saturated"`, half of the activations or more close to
+            a bound of tanh, sigmoid and the like; `"dominating"`, half of the
+            loss or more is the layer's penalty; `"negligible"`, less than
+            0.0001 of it is, but not 0, not in the first epoch and not where
+            units are dead. The thresholds of the last four are shares, from
+            0 to 1. Without a `log_dir` only the terms are judged, not the
+            activations. The findings are in TensorBoard's text page too, as
+            `actpen/findings`.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`; it may set `model.stop_training = True`.
 
@@ -270,7 +272,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._alerts.announce(findings, self.model)
 
     def _findings(
-        self, logs: dict[str, Any], means: Means, snapshots: "Snapshots"
+        self, logs: dict[str, Any], means: Means, snapshots: Snapshots
     ) -> list[Finding]:
         return self._alerts.findings(
             self._session.layers, means["train"], logs.get("loss"), snapshots

@@ -5,7 +5,6 @@ every one of them: what that costs, and the log, would grow with the square of
 the epochs.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -14,10 +13,9 @@ from keras_actpen import events, tags
 from keras_actpen.optional_statistics import Values
 from keras_actpen.places import Place
 from keras_actpen.recording import log_key
-from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.snapshots import Snapshots
 from keras_actpen.wrapper import PenalizedLayer
 
-Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]
 OptionalValues = Mapping[tuple[str, Place], Values]
 
 
@@ -98,12 +96,12 @@ class Overviews:
 
     @property
     def are_due(self) -> bool:
-        """Whether half as many epochs again have come since the last time."""
+        """Whether there are twice as many epochs as the last time."""
         return self._epochs >= self._next
 
     def draw(self) -> Iterator[events.Value]:
         """Every image to which an epoch has been added since it was drawn."""
-        self._next = self._epochs + math.ceil(self._epochs / 2)
+        self._next = 2 * self._epochs
         for name, history in self._layer_columns.items():
             if self._is_longer(name, history):
                 epochs, columns = zip(*history, strict=True)

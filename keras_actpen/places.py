@@ -121,10 +121,10 @@ def only_tapped(layer: keras.layers.Layer, seen: list[Tensor]) -> Tensor:
 def _no_preactivation(layer: keras.layers.Layer) -> ValueError:
     return ValueError(
         "Invalid value received for argument `on`. Expected on='output' for "
-        f"layer {layer.name!r} (of type {type(layer).__name__}), which does "
-        "not apply an activation of its own exactly once; to penalise what "
-        "an activation layer receives, target the layer in front of it. "
-        "Received: on='preactivation'"
+        f"layer {layer.name!r} (of type {type(layer).__name__}), which has no "
+        "`activation` that it applies once, to its whole output, as Dense "
+        "does; if it is itself an activation, such as ReLU, target the layer "
+        "in front of it. Received: on='preactivation'"
     )
 
 

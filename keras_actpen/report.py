@@ -95,7 +95,12 @@ def penalty_report(
         for path, layer in layers.items()
         for finding in judge(
             evidence(
-                path, layer, measured.means, measured.loss, measured.snapshots
+                path,
+                layer,
+                measured.means,
+                measured.loss,
+                measured.snapshots,
+                longer={},
             ),
             limits,
         )

@@ -10,7 +10,8 @@ from keras_actpen.alerts import sentences
 from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.findings import Finding
 from keras_actpen.one_warning import OneWarning
-from keras_actpen.overviews import OptionalValues, Overviews, Snapshots
+from keras_actpen.overviews import OptionalValues, Overviews
+from keras_actpen.snapshots import Snapshots
 from keras_actpen.summary import output_shape
 from keras_actpen.wrapper import PenalizedLayer
 

@@ -1,6 +1,7 @@
 """PenaltyScheduler: coefficients that follow a plan while a model trains."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ class PenaltyScheduler(keras.callbacks.Callback):
     `initial_epoch` included. So a training that is resumed with
     `BackupAndRestore`, `initial_epoch` or `keras.models.load_model` goes on
     with the right coefficients. With `steps_per_execution=n` a coefficient
-    changes every `n` steps.
+    changes every `n` steps. A `fit` from epoch 0 whose optimizer has taken
+    steps without this scheduler is warned of, if it starts with another value
+    than that of step 0.
 
     The coefficients at the end of each epoch are in `logs`, hence in the
     history, as `penalty.coefficient/<path>/<term>`; `PenaltyMonitor` writes
@@ -135,6 +138,8 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._sites: list[TermSite] = []
         self._fitted: keras.Model | None = None
         self._value: Callable[[int], Any] = self.schedule
+        # Whether the optimizer came with steps that this scheduler missed.
+        self._missed_steps = False
         # Steps when the epoch began, and a lower bound of those until now.
         self._epoch_start = self._steps = 0
 
@@ -152,9 +157,16 @@ class PenaltyScheduler(keras.callbacks.Callback):
         vars(self).update(state)
         self._start()
 
+    def set_model(self, model: keras.Model) -> None:
+        """Compare the optimizer's steps with those of the last training."""
+        super().set_model(model)
+        # Not later: the steps that BackupAndRestore restores in its
+        # on_train_begin, maybe in epoch 0, are those of a resumed training.
+        self._missed_steps = steps_done(model) > self._steps
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the terms."""
-        self._start()
+        self._epoch_start = self._steps = 0
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._sites = select_terms(self._fitted, self.layers, self.terms)
@@ -169,6 +181,8 @@ class PenaltyScheduler(keras.callbacks.Callback):
         # optimizer that a train_step of the user's own leaves alone stays 0.
         self._steps = max(steps_done(self._fitted), self._steps)
         self._epoch_start = self._steps
+        if self._missed_steps and epoch == 0 and self.unit == "step":
+            self._warn_of_late_start()
         self._move(epoch if self.unit == "epoch" else self._steps)
 
     # No on_train_batch_end: Keras would wait for every step's logs.
@@ -188,7 +202,26 @@ class PenaltyScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let go of the model."""
+        # More than was counted, if the last call ran several steps.
+        steps = max(steps_done(self._fitted), self._steps)
         self._start()
+        self._steps = steps
+
+    def _warn_of_late_start(self) -> None:
+        try:
+            first = self._factor(0)
+        except Exception:  # a schedule for later steps may do anything at 0
+            return
+        if self._factor(self._steps) != first:
+            warnings.warn(
+                f"PenaltyScheduler starts at step {self._steps} of its "
+                "schedule, because the optimizer has taken as many steps "
+                "before. To start at step 0, compile the model again with a "
+                "new optimizer, or shift the schedule: "
+                "`PenaltyScheduler(lambda t: schedule(max(0, t - "
+                f"{self._steps})))`.",
+                stacklevel=3,
+            )
 
     def _move(self, t: int) -> None:
         factor = self._factor(t)

@@ -1,8 +1,11 @@
 """Activation statistics on the host: definitions, merge, values."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
+
+from keras_actpen.places import Place
 
 DEFINITIONS: dict[str, str] = {
     "mean": "Mean of all finite activations.",
@@ -120,3 +123,7 @@ class StatisticsSnapshot:
             if self.fired is not None:
                 values["dead_fraction"] = float(np.mean(self.fired == 0))
         return values
+
+
+# By path and place.
+Snapshots = Mapping[tuple[str, Place], StatisticsSnapshot]

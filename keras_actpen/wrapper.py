@@ -143,6 +143,8 @@ class PenalizedLayer(DelegatingLayer):
         return call.values
 
     def _term_values(self, watched: Watched) -> dict[str, Tensor]:
+        if not self.terms:  # only watched, without coefficients
+            return {}
         coefficients = ops.unstack(
             ops.convert_to_tensor(self._coefficient_variable), len(self.terms)
         )

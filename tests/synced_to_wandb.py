@@ -1,6 +1,9 @@
 """Trains under wandb, offline, and prints the keys that wandb has recorded.
 
-python tests/synced_to_wandb.py DIRECTORY
+    python tests/synced_to_wandb.py DIRECTORY IMPORT CALLBACK BEFORE AFTER
+
+The last four are README's code: for the terms only a callback and where it
+is from, for all else what stands before `wandb.init()` and after `fit`.
 """
 
 import glob
@@ -18,6 +21,7 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 # The log format of LevelDB, after a header of wandb's own.
 HEADER, BLOCK, RECORD = 7, 32768, 7
 ENDS = (1, 4)  # a whole record, or the last part of one
+NAMES = {"tensorboard": tensorboard, "wandb": wandb}
 
 
 def records(path):
@@ -39,27 +43,38 @@ def records(path):
             parts = b""
 
 
-def main():
-    os.chdir(sys.argv[1])
+def fit(*callbacks):
     x, y = data()
     model = attach_penalty(sequential(), "dense_4", l2=0.01)
     model.compile("sgd", "mse", **QUICK)
-    wandb.tensorboard.patch(root_logdir="logs")
+    model.fit(
+        x, y, validation_data=(x, y), epochs=2, verbose=0, callbacks=callbacks
+    )
+
+
+def terms_only(where, callback):
+    exec(where, NAMES)
     with wandb.init(project="p", mode="offline"):
-        model.fit(
-            x,
-            y,
-            validation_data=(x, y),
-            epochs=2,
-            verbose=0,
-            callbacks=[PenaltyMonitor("logs")],
-        )
-        for run in ("train", "validation"):
-            tensorboard.summary.Writer(f"logs/actpen/{run}").close()
-    wandb.teardown()  # which waits until the file is whole
-    (path,) = glob.glob("wandb/offline-run-*/*.wandb")
+        fit(PenaltyMonitor(None), eval(callback, NAMES))
+
+
+def everything(before, after):
+    eval(before, NAMES)
+    with wandb.init(project="p", mode="offline"):
+        fit(PenaltyMonitor("logs"))
+        eval(after, NAMES)
+        eval(after.replace("train", "validation"), NAMES)
+
+
+def main():
+    directory, *code = sys.argv[1:]
+    os.chdir(directory)
+    terms_only(*code[:2])
+    everything(*code[2:])
+    wandb.teardown()  # which waits until the files are whole
     keys = {
         item.key or "/".join(item.nested_key)
+        for path in glob.glob("wandb/offline-run-*/*.wandb")
         for record in records(path)
         for item in record.history.item
     }

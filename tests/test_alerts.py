@@ -147,6 +147,49 @@ def test_kinds_and_thresholds(tmp_path, alerts, kinds):
     assert len(messages) == min(len(kinds), 1)
 
 
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+@pytest.mark.parametrize(("dead", "found_in"), [(6, [3, 7]), (3, [])])
+def test_dead_units_of_short_epochs(tmp_path, dead, found_in):
+    model = compiled(attach_penalty(dying(dead), "dense_4", l2=1e-9))
+    epochs, found = Epochs(), []
+    monitor = PenaltyMonitor(
+        tmp_path,
+        alerts=("dead",),
+        on_finding=lambda finding, _: found.append(epochs.epoch),
+    )
+    x, y = data(32)
+    for _ in range(2):  # counted anew in every training
+        with caught_warnings() as caught:
+            model.fit(x, y, epochs=9, callbacks=[epochs, monitor], verbose=0)
+        assert [str(one.message) for one in caught] == [
+            "dense_4: 75 % of units are dead"
+        ] * len(found_in)
+        assert found == found_in
+        found.clear()
+
+
+def test_units_that_fire_in_one_epoch_are_not_dead(tmp_path):
+    model = dying(6)
+    dense = model.get_layer("dense_4")
+
+    class Wake(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            kernel, _ = dense.get_weights()
+            bias = np.full(8, 10.0 if epoch == 1 else -1000.0)
+            dense.set_weights([kernel, bias])
+
+    model = compiled(attach_penalty(model, "dense_4", l2=1e-9))
+    monitor = PenaltyMonitor(tmp_path, alerts=("dead",))
+    x, y = data(32)
+    with caught_warnings() as caught:
+        model.fit(x, y, epochs=7, callbacks=[Wake(), monitor], verbose=0)
+    assert not caught
+
+
 def test_terms_are_judged_without_a_log_directory():
     model = attach_penalty(dying(6), "dense_4", l2=10.0)
     messages, history = fit(compiled(model), PenaltyMonitor(None))
@@ -169,7 +212,8 @@ def test_negligible_from_the_second_epoch_on():
         messages, history = fit(model, monitor, epochs=2)
         share = history["penalty/dense_4/l2"][1] / history["loss"][1]
         assert messages == [
-            f"dense_4: the penalty is {100 * share:.2g} % of the loss"
+            f"dense_4: the penalty is {100 * share:.2g} % of the loss (raise "
+            "its coefficient, `suggest_coefficient` finds one)"
         ]
         assert found.pop() == ("negligible", pytest.approx(share, rel=1e-6))
         assert not found

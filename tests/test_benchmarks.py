@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import report, targets
+from benchmarks.__main__ import RESULTS
 from benchmarks.harness import (
     AGAIN,
     Arm,
@@ -22,6 +23,7 @@ from benchmarks.harness import (
     overhead_ratio,
     ratio,
 )
+from benchmarks.overview import overview
 from benchmarks.turns import compare_trainings
 
 ROOT = Path(__file__).parents[1]
@@ -216,6 +218,38 @@ def test_comparison_table():
         "| ours | 1.250 | 1.250..1.250 | 1.250..1.250 |",
         "| bare (again) | 1.000 | 1.000..1.000 | 1.000..1.000 |",
     ]
+
+
+def test_overview_has_a_column_for_each_backend():
+    steps = {
+        name: comparison(
+            {"bare": [1.0, 1.0], "attach_penalty": [ours, ours]},
+            "steps/mnist_cnn-128",
+            name,
+        )
+        for name, ours in (("tensorflow", 1.125), ("jax", 1.25))
+    }
+    peers = comparison(
+        {
+            "attach_penalty": [1.0, 1.0],
+            "tf.summary.histogram in call": [6.0, 6.0],
+        },
+        "peers/mnist_cnn-128",
+    )
+    found = [("cpu", one) for one in (*steps.values(), peers)]
+    # What runs elsewhere, or on another model, is in results.md alone.
+    found += [("gpu", steps["jax"]), ("cpu", comparison({"bare": [1.0]}))]
+    assert overview(found).splitlines() == [
+        "| with / without | tensorflow | jax |",
+        "| --- | ---: | ---: |",
+        "| step: attach_penalty | 1.12 | 1.25 |",
+        "| training: tf.summary.histogram in call | 6.00 |  |",
+    ]
+
+
+def test_readme_has_the_overview_of_the_results():
+    results = json.loads((RESULTS / "results.json").read_text())
+    assert overview(report.loaded(results)) in (ROOT / "README.md").read_text()
 
 
 def row_of(text, costs, **kwargs):

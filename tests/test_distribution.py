@@ -91,22 +91,22 @@ def test_every_term_is_logged_and_part_of_the_loss(single):
     assert sum(terms.values()) < evaluated["loss"]
 
 
+def of(backend):
+    return pytest.mark.skipif(BACKEND != backend, reason=f"is of {backend}")
+
+
 @pytest.mark.parametrize(
-    ("how", "backend"),
+    "how",
     [
-        ("mirrored", "tensorflow"),
-        ("data_parallel", "jax"),
-        ("model_parallel", "jax"),
-    ],
-    ids=[
-        "tf.distribute.MirroredStrategy",
-        "keras.distribution.DataParallel",
-        "keras.distribution.ModelParallel",
+        pytest.param(how, id=name, marks=of(backend))
+        for how, backend, name in (
+            ("mirrored", "tensorflow", "tf.distribute.MirroredStrategy"),
+            ("data_parallel", "jax", "keras.distribution.DataParallel"),
+            ("model_parallel", "jax", "keras.distribution.ModelParallel"),
+        )
     ],
 )
-def test_devices(how, backend, single, tmp_path):
-    if BACKEND != backend:
-        pytest.skip(f"is of {backend}")
+def test_devices(how, single, tmp_path):
     found = finished(started(how, tmp_path, XLA_FLAGS=DEVICES))
     assert_same(found, single)
     assert_same_events(event_logs.read(tmp_path), single["events"])
@@ -118,7 +118,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="is of tensorflow")
+@of("tensorflow")
 def test_two_workers(single, tmp_path):
     """Of tf.distribute.MultiWorkerMirroredStrategy."""
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
@@ -165,7 +165,7 @@ def of_processes(count, tmp_path):
     return [finished(process) for process in processes]
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="is of torch")
+@of("torch")
 def test_two_processes(tmp_path):
     """Of torch.nn.parallel.DistributedDataParallel."""
     (alone,) = of_processes(1, tmp_path)

@@ -347,9 +347,9 @@ def test_function_that_returns_no_scalar(build):
 def no_preactivation(name, kind):
     return (
         "Invalid value received for argument `on`. Expected on='output' for "
-        f"layer '{name}' (of type {kind}), which does not apply an "
-        "activation of its own exactly once; to penalise what an activation "
-        "layer receives, target the layer in front of it. Received: "
+        f"layer '{name}' (of type {kind}), which has no `activation` that it "
+        "applies once, to its whole output, as Dense does; if it is itself an "
+        "activation, such as ReLU, target the layer in front of it. Received: "
         "on='preactivation'"
     )
 
@@ -467,15 +467,47 @@ def test_penalty_that_does_not_suit_the_layer_names_those_that_do():
     )
 
 
+def test_penalty_of_logits_on_a_softmax_layer():
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(3, name="scores"),
+            layers.Dense(2, activation="softmax", name="classes"),
+        ],
+        name="classifier",
+    )
+    assert_refused(
+        ValueError,
+        "Invalid value received for argument `layers`. Expected for ZLoss "
+        "logits, a layer with a linear activation. Received: an output after "
+        "activation='softmax'. Write on='preactivation' for what this "
+        "activation receives (layer 'classes'). Layers of model 'classifier' "
+        "that suit: 'scores'.",
+        model,
+        "classes",
+        penalties.ZLoss(),
+    )
+
+
 def test_penalty_of_the_wrong_type():
     assert_refused(
         TypeError,
         "Invalid type received for argument `penalty`. Expected a Penalty, "
         "its name, a keras Regularizer or a function f(activations) -> "
-        "scalar. Received: penalty=0.01 (of type float)",
+        "scalar. Received: penalty=0.01 (of type float). Write l2=0.01, or "
+        "penalty=L2(0.01).",
         sequential(),
         "dense_4",
         0.01,
+    )
+    assert_refused(
+        TypeError,
+        "Invalid type received for argument `penalty`. Expected a Penalty, "
+        "its name, a keras Regularizer or a function f(activations) -> "
+        "scalar. Received: penalty=True (of type bool)",
+        sequential(),
+        "dense_4",
+        True,
     )
 
 

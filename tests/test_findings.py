@@ -180,12 +180,42 @@ def test_dominating_penalty():
 
 def test_negligible_penalty():
     evidence = Evidence("dense_4", terms={"l1": -2e-5, "l2": -3e-5}, loss=1.0)
-    message = "the penalty is -0.005 % of the loss"
+    message = (
+        "the penalty is -0.005 % of the loss (raise its coefficient, "
+        "`suggest_coefficient` finds one)"
+    )
     assert found(evidence) == {
         "negligible": (pytest.approx(5e-5), 1e-4, message)
     }
     # Exactly 0: its goal is reached, or it was switched off.
     assert found(Evidence("dense_4", terms={"l1": 0.0}, loss=1.0)) == {}
+
+
+def test_the_penalty_of_a_layer_that_seems_dead_is_not_negligible():
+    h = normal(samples=SAMPLES_TO_BE_DEAD - 1)
+    h[:, :50] = 0
+    small = {"terms": {"l1": 5e-5}, "loss": 1.0}
+    assert found(of_activations(h, **small)) == {}
+    h[0, 0] = 1.0
+    assert list(found(of_activations(h, **small))) == ["negligible"]
+    h = normal()
+    h[:, :50] = 0
+    dead = of_activations(h, **small)
+    assert list(found(dead)) == ["dead"]
+    (only,) = judge(dead, {"negligible": 1e-4})
+    assert only.kind == "negligible"
+
+
+def test_dead_units_of_a_longer_time():
+    alive = normal(samples=SAMPLES_TO_BE_DEAD // 2)
+    h = alive.copy()
+    h[:, :50] = 0
+    period = {OUTPUT: snapshot(h)}
+    twice = {OUTPUT: snapshot(h).merge(snapshot(h))}
+    evidence = Evidence("dense_4", statistics=period, longer=twice)
+    assert found(evidence) == {"dead": (0.5, 0.5, "50 % of units are dead")}
+    once = {OUTPUT: snapshot(alive).merge(snapshot(h))}
+    assert found(Evidence("dense_4", statistics=period, longer=once)) == {}
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, math.inf, math.nan])
@@ -284,15 +314,32 @@ def test_thresholds():
             {"dead": -0.1},
             ValueError,
             "Invalid value received for argument `alerts['dead']`. Expected a "
-            "finite number >= 0, or None to leave this kind out. Received: "
-            "alerts['dead']=-0.1",
+            "share from 0 to 1, 0.5 for 50 %, or None to leave this kind out. "
+            "Received: alerts['dead']=-0.1",
+        ),
+        *(
+            (
+                {kind: 50},
+                ValueError,
+                f"Invalid value received for argument `alerts[{kind!r}]`. "
+                "Expected a share from 0 to 1, 0.5 for 50 %, or None to leave "
+                f"this kind out. Received: alerts[{kind!r}]=50",
+            )
+            for kind in ("dead", "saturated", "dominating", "negligible")
+        ),
+        (
+            {"exploding": -1},
+            ValueError,
+            "Invalid value received for argument `alerts['exploding']`. "
+            "Expected a finite number >= 0, or None to leave this kind out. "
+            "Received: alerts['exploding']=-1",
         ),
         (
             {"dead": "half"},
             TypeError,
             "Invalid type received for argument `alerts['dead']`. Expected a "
-            "finite number >= 0, or None to leave this kind out. Received: "
-            "alerts['dead']='half' (of type str)",
+            "share from 0 to 1, 0.5 for 50 %, or None to leave this kind out. "
+            "Received: alerts['dead']='half' (of type str)",
         ),
     ],
 )

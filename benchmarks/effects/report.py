@@ -11,7 +11,7 @@ from benchmarks.effects.claims import Verdict, chosen, judge
 from benchmarks.effects.experiments import Experiment
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import Row
-from benchmarks.report import table
+from benchmarks.tables import table
 
 COMMAND = "python -m benchmarks.effects"
 

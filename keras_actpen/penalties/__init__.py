@@ -1,6 +1,7 @@
 """What is penalised: scalar functions of a layer's activations."""
 
 import difflib
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -183,9 +184,13 @@ def get(identifier: Identifier) -> Penalty:
         )
     if callable(identifier):
         return FunctionPenalty(identifier)
+    is_number = isinstance(identifier, numbers.Real) and not isinstance(
+        identifier, bool
+    )
+    hint = f". Write l2={identifier!r}, or penalty=L2({identifier!r})."
     raise TypeError(
         "Invalid type received for argument `penalty`. Expected a Penalty, "
         "its name, a keras Regularizer or a function f(activations) -> "
         f"scalar. Received: penalty={identifier!r} (of type "
-        f"{type(identifier).__name__})"
+        f"{type(identifier).__name__}){hint if is_number else ''}"
     )

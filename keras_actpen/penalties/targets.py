@@ -100,7 +100,7 @@ def check_logits(
         return
     refuse(
         penalty,
-        "logits, a layer with a linear activation (say on='preactivation' "
-        "for what another activation receives)",
-        describe(activation, on),
+        "logits, a layer with a linear activation",
+        f"{describe(activation, on)}. Write on='preactivation' for what this "
+        "activation receives",
     )
