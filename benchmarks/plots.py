@@ -16,7 +16,7 @@ def plot(comparisons: Sequence[Comparison], file: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(
         1,
@@ -52,8 +52,15 @@ def plot(comparisons: Sequence[Comparison], file: Path) -> None:
         ax.set_xlabel(f"ratio to {comparison.baseline}")
         if ax.get_xlim()[1] > 3:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(ticker.NullLocator())
     axes[0][0].set_yticks(list(rows.values()), list(rows))
-    axes[0][0].legend(loc="upper left", fontsize="small")
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        fontsize="small",
+    )
     figure.suptitle(comparisons[0].name)
     figure.savefig(file, dpi=100)
     pyplot.close(figure)
