@@ -270,7 +270,10 @@ one_backend = pytest.mark.skipif(
 
 @one_backend
 def test_open_serves_until_interrupted(tmp_path):
+    # A process started in the background of a shell ignores the signal.
     code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from keras_actpen import serving\n"
         f"serving.stay_open({str(tmp_path)!r})"
     )
