@@ -85,6 +85,9 @@ class EventWriter:
             wall_time: Seconds since 1970. Defaults to now.
         """
         wall_time = time.time() if wall_time is None else wall_time
+        if not self._is_whole():
+            # The next flush begins a new file.
+            self._described.clear()
         values = [self._described_once(value) for value in values]
         record = _frame(events.event(values, step, wall_time))
         if len(self._pending) + len(record) <= CAPACITY:
@@ -142,7 +145,6 @@ class EventWriter:
         path = os.path.join(self.directory, name)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self._path, self._size = path, 0
-        self._described.clear()
         try:
             self._append(_frame(events.header_event(now)))
         except OSError:

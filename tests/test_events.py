@@ -714,3 +714,28 @@ def test_only_runs_with_events_count(tmp_path):
     EventWriter(tmp_path / "actpen-4" / "validation").open()
     assert event_file.next_run(tmp_path) == "actpen-5"
     assert event_file.last_run(str(tmp_path)) == "actpen-4"
+
+
+def test_a_description_is_written_once_a_file(tmp_path):
+    writer = EventWriter(tmp_path)
+    writer.open()
+    value = events.scalar("penalty/d/l2", 1.0, "What it is.")
+    for step in range(3):
+        writer.add([value], step)
+    writer.flush()
+    (first,) = tmp_path.iterdir()
+    assert value.metadata.summary_description == "What it is."
+    # A new file, because somebody removed the first one.
+    written = first.read_bytes()
+    first.unlink()
+    writer.add([value], 3)
+    writer.flush()
+    writer.add([value], 4)
+    writer.close()
+    (second,) = tmp_path.iterdir()
+    assert second != first
+    assert written.count(b"What it is.") == 1
+    assert second.read_bytes().count(b"What it is.") == 1
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    metadata = accumulator.SummaryMetadata("penalty/d/l2")
+    assert metadata.summary_description == "What it is."
