@@ -85,7 +85,7 @@ class EventWriter:
             wall_time: Seconds since 1970. Defaults to now.
         """
         wall_time = time.time() if wall_time is None else wall_time
-        if not self._is_whole():
+        if self._path is None or not os.path.exists(self._path):
             # The next flush begins a new file.
             self._described.clear()
         values = [self._described_once(value) for value in values]
