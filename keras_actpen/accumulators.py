@@ -1,7 +1,8 @@
-"""Device state that one training or evaluation accumulates for each layer."""
+"""Device state that one training or evaluation of a model accumulates."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -17,13 +18,20 @@ from keras_actpen.optional_statistics import (
 )
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.places import Place, Watched
-from keras_actpen.statistics import ActivationStatistics
+from keras_actpen.snapshots import StatisticsSnapshot
+from keras_actpen.statistics import ActivationStatistics, Elements
 from keras_actpen.tensors import MaskedTensors, Tensor
 from keras_actpen.wrapper import PenalizedLayer
 
+# A term: the path of its layer and its name.
+TermKey: TypeAlias = tuple[str, str]
+
+# A watched place: the path of its layer and where it is.
+PlaceKey: TypeAlias = tuple[str, Place]
+
 
 class TermTotals(DeviceState):
-    """Sums of a layer's terms over the samples of a period, on the device.
+    """Sums of all terms over the samples of a period, on the device.
 
     Each term is weighted by the batch size, as Keras weighs the loss that it
     reports. The sums are compensated (Kahan 1965, "Further remarks on
@@ -31,10 +39,10 @@ class TermTotals(DeviceState):
     batches there are.
 
     Args:
-        terms: Names of the terms.
+        terms: The terms.
     """
 
-    def __init__(self, terms: list[str]):
+    def __init__(self, terms: list[TermKey]):
         super().__init__()
         self.terms = terms
         # Sums of the terms and of the samples, and what they lack.
@@ -43,26 +51,25 @@ class TermTotals(DeviceState):
         )
 
     def add(
-        self, values: dict[str, Tensor], samples: Tensor, new_samples: Tensor
+        self, values: Mapping[TermKey, Tensor], samples: Tensor, share: float
     ) -> None:
-        """Add one call of the layer, as part of a compiled step.
+        """Add terms of a step, as part of it.
 
         Args:
-            values: Coefficient times value of every term.
-            samples: Batch size of the step.
-            new_samples: `samples` in the first call of the layer in a step,
-                0 in its further calls.
+            values: Coefficient times value of some of the terms.
+            samples: Batch size of the step, a float32 scalar.
+            share: 1 if the samples have yet to be counted, 0 if not.
         """
-        weighted = [
-            ops.cast(values[name], "float32") * samples for name in self.terms
-        ]
-        addend = ops.stack([*weighted, new_samples])
+        addend = ops.stack(
+            [*(values.get(term, 0.0) for term in self.terms), share]
+        )
+        addend = ops.cast(ops.stop_gradient(addend), "float32") * samples
         sums, lacking = ops.unstack(ops.convert_to_tensor(self.sums), 2)
         addend = addend - lacking
         new = sums + addend
         self.sums.assign(ops.stack([new, (new - sums) - addend]))
 
-    def means(self, state: Tensor | None = None) -> list[Tensor]:
+    def means(self, state: Tensor | None = None) -> dict[TermKey, Tensor]:
         """Mean of every term over the samples so far, as tensors.
 
         Args:
@@ -73,10 +80,12 @@ class TermTotals(DeviceState):
             state = ops.convert_to_tensor(self.sums)
         # Fewer operations than slices are.
         sums, _ = ops.unstack(state, 2)
-        *totals, samples = ops.unstack(sums, len(self.terms) + 1)
-        return [ops.divide_no_nan(total, samples) for total in totals]
+        *means, _ = ops.unstack(
+            ops.divide_no_nan(sums, sums[-1]), len(self.terms) + 1
+        )
+        return dict(zip(self.terms, means, strict=True))
 
-    def read(self) -> tuple[dict[str, float], float]:
+    def read(self) -> tuple[dict[TermKey, float], float]:
         """Sum of every term over the samples, and their number, on the host.
 
         Right over all replicas of this process.
@@ -88,140 +97,174 @@ class TermTotals(DeviceState):
         return dict(zip(self.terms, totals, strict=True)), samples
 
 
-class LayerState:
-    """What is accumulated for one penalised layer in one training.
+class ModelState:
+    """What is accumulated for the layers of one model in one training.
 
     Args:
-        layer: The layer; it must have been called, symbolically or not.
+        layers: The penalised layers by path; they must have been called,
+            symbolically or not.
     """
 
-    def __init__(self, layer: PenalizedLayer):
-        self.layer = layer
-        # None where the layer is only watched.
+    def __init__(self, layers: Mapping[str, PenalizedLayer]):
+        self.layers = layers
+        self.paths: dict[int, str] = {
+            id(layer): path for path, layer in layers.items()
+        }
+        terms = [
+            (path, term)
+            for path, layer in layers.items()
+            for term in layer.terms
+        ]
+        # None where all layers are only watched.
         self.totals: dict[str, TermTotals] = {
-            phase: TermTotals(list(layer.terms))
-            for phase in ("train", "test")
-            if layer.terms
+            phase: TermTotals(terms) for phase in ("train", "test") if terms
         }
-        self.statistics: dict[Place, ActivationStatistics] = {
-            place: ActivationStatistics(layer.place_units.get(place))
+        self.places: list[PlaceKey] = [
+            (path, place)
+            for path, layer in layers.items()
             for place in layer.places
-        }
+        ]
+        self.statistics = ActivationStatistics(
+            [layers[path].place_units.get(place) for path, place in self.places]
+        )
         # Those that were asked for, by their class.
         self.optional: dict[
-            Place, dict[type[OptionalStatistic], OptionalStatistic]
-        ] = {place: {} for place in layer.places}
+            PlaceKey, dict[type[OptionalStatistic], OptionalStatistic]
+        ] = {key: {} for key in self.places}
 
     def add_optional(self, names: Iterable[str]) -> None:
         """Take the statistics of these names too, where they have a sense."""
-        for place, states in self.optional.items():
-            units = self.layer.place_units.get(place)
+        for (path, place), states in self.optional.items():
+            layer = self.layers[path]
+            units = layer.place_units.get(place)
             for kind in {STATES[name]: None for name in names}:
-                if kind not in states and kind.applies_to(
-                    self.layer, place, units
-                ):
-                    states[kind] = kind.of(self.layer, units)
+                if kind not in states and kind.applies_to(layer, place, units):
+                    states[kind] = kind.of(layer, units)
 
-    def optional_values(self, place: Place, names: Iterable[str]) -> Values:
-        """Values of these statistics, where they are taken."""
-        values = {}
-        for name in names:
-            state = self.optional[place].get(STATES[name])
-            if state is not None and not values.keys() >= {*CURVES[name]}:
-                values |= state.read()
+    def optional_values(self, names: Iterable[str]) -> dict[PlaceKey, Values]:
+        """Values of these statistics at each place, where they are taken."""
         curves = [curve for name in names for curve in CURVES[name]]
-        return {c: values[c] for c in curves if c in values}
+        kinds = {STATES[name] for name in names}
+        found = {}
+        for key, states in self.optional.items():
+            values = {}
+            for kind in kinds & states.keys():
+                values |= states[kind].read()
+            found[key] = {c: values[c] for c in curves if c in values}
+        return found
 
-    def statistics_at(self, place: Place) -> list[DeviceState]:
-        """All states that take in the activations at a place."""
-        return [self.statistics[place], *self.optional[place].values()]
+    def snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
+        """Statistics of every watched place."""
+        return dict(zip(self.places, self.statistics.read(), strict=True))
 
-    def sublayers(self) -> list[DeviceState]:
+    def parts(self) -> list[DeviceState]:
         """The layers that hold the variables."""
-        statistics = map(self.statistics_at, self.statistics)
-        return [*self.totals.values(), *itertools.chain(*statistics)]
+        return [*self.totals.values(), *self._of_activations()]
+
+    def _of_activations(self) -> list[DeviceState]:
+        optional = (states.values() for states in self.optional.values())
+        return [self.statistics, *itertools.chain(*optional)]
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
+        parts = self._of_activations() if phase == "train" else []
         if phase in self.totals:
-            self.totals[phase].reset()
-        if phase == "train":
-            for place in self.statistics:
-                for statistics in self.statistics_at(place):
-                    statistics.reset()
+            parts.append(self.totals[phase])
+        for part in parts:
+            part.reset()
 
     def install(self) -> None:
-        """Hand the state through the steps of models that hold the layer."""
-        for sublayer in self.sublayers():
-            internals.track(self.layer, sublayer)
+        """Hand the state through the steps of the model."""
+        for part in self.parts():
+            internals.track(self._holder(), part)
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for sublayer in self.sublayers():
-            internals.untrack(self.layer, sublayer)
+        for part in self.parts():
+            internals.untrack(self._holder(), part)
+
+    def _holder(self) -> PenalizedLayer:
+        return next(iter(self.layers.values()))
 
 
 class TermRecorder:
-    """Adds the terms of one step to the layers' states, as part of the step.
+    """Adds the terms of one step to the model's state, as part of the step.
 
     Args:
-        states: The states by the id of their layer.
+        state: The state.
         phase: `"train"` or `"test"`.
         samples: Batch size of the step, a float32 scalar.
     """
 
-    def __init__(
-        self, states: dict[int, LayerState], phase: str, samples: Tensor
-    ):
-        self.states = states
+    def __init__(self, state: ModelState, phase: str, samples: Tensor):
+        self.state = state
         self.phase = phase
         self.samples = samples
-        self._called: set[int] = set()
+        self._trace = backend.running_trace()
+        self._unadded: dict[TermKey, Tensor] = {}
+        self._uncounted = 1.0
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
     ) -> None:
         """Take one call of one layer."""
-        state = self.states.get(id(layer))
-        if state is None or not terms:
+        path = self.state.paths.get(id(layer))
+        if path is None or not terms:
             return
-        first = id(layer) not in self._called
-        self._called.add(id(layer))
-        new_samples = self.samples if first else ops.zeros_like(self.samples)
-        state.totals[self.phase].add(terms, self.samples, new_samples)
+        values = {(path, name): value for name, value in terms.items()}
+        if backend.running_trace() is not self._trace:
+            self._add(values)  # which nobody can at the end of the step
+            return
+        for key, value in values.items():
+            before = self._unadded.get(key)
+            self._unadded[key] = value if before is None else before + value
+
+    def finish(self) -> None:
+        """End the step: add what could wait, all at once."""
+        if self._unadded:
+            self._add(self._unadded)
+
+    def _add(self, values: Mapping[TermKey, Tensor]) -> None:
+        totals = self.state.totals[self.phase]
+        totals.add(values, self.samples, self._uncounted)
+        self._uncounted = 0.0
 
 
 class StatisticsRecorder(TermRecorder):
     """Also takes the statistics of the activations."""
 
-    def __init__(
-        self, states: dict[int, LayerState], phase: str, samples: Tensor
-    ):
-        super().__init__(states, phase, samples)
-        self._seen: dict[tuple[int, Place], MaskedTensors] = {}
+    def __init__(self, state: ModelState, phase: str, samples: Tensor):
+        super().__init__(state, phase, samples)
+        self._rows = {key: row for row, key in enumerate(state.places)}
+        self._seen: dict[PlaceKey, MaskedTensors] = {}
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
     ) -> None:
         """Take one call of one layer."""
         super().record(layer, watched, terms)
-        state = self.states.get(id(layer))
-        if state is None:
+        path = self.state.paths.get(id(layer))
+        if path is None:
             return
+        statistics = self.state.statistics
         for place, tensors in watched.items():
-            for statistics in state.statistics_at(place):
-                for activations, mask in tensors:
-                    statistics.update(activations, mask)
+            key = path, place
+            row = self._rows[key]
+            for activations, mask in tensors:
+                elements = Elements(activations, mask)
+                statistics.update(row, elements)
+                for optional in self.state.optional[key].values():
+                    optional.update(activations, mask)
             # The histogram is that of all calls of the layer in the step.
-            seen = self._seen.setdefault((id(layer), place), [])
+            seen = self._seen.setdefault(key, [])
             seen.extend(tensors)
-            state.statistics[place].update_histogram(*_joined(seen))
+            if len(seen) > 1:
+                elements = Elements(*_joined(seen))
+            statistics.update_histogram(row, elements)
 
 
 def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:
     """One tensor and one mask that hold the elements of several."""
-    if len(tensors) == 1:
-        return tensors[0]
     values, masks = [], []
     for activations, mask in tensors:
         if mask is None:

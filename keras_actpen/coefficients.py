@@ -23,10 +23,15 @@ class Coefficients(MutableMapping[str, float]):
 
     They live in device state: a change takes effect at the next step, without
     a recompilation.
+
+    Attributes:
+        variable: The device state.
+        changes: How often one has been set.
     """
 
     def __init__(self, terms: Mapping[str, Term]):
         self._values = {n: t.penalty.coefficient for n, t in terms.items()}
+        self.changes = 0
         self.variable: keras.Variable = keras.Variable(
             list(self._values.values()),
             shape=(len(terms),),
@@ -48,6 +53,7 @@ class Coefficients(MutableMapping[str, float]):
                 "Terms are added with `attach_penalty`."
             )
         self._values[name] = check_coefficient("coefficient", value)
+        self.changes += 1
         self.variable.assign(list(self._values.values()))
 
     def __delitem__(self, name: str) -> None:

@@ -170,7 +170,7 @@ class TargetController(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Start a new period."""
-        self._session.reset("train")
+        self._session.state.reset("train")
         self._before = Reading()
         if self.update_freq == "epoch":
             self._waited = 0
@@ -212,7 +212,7 @@ class TargetController(keras.callbacks.Callback):
         """Keep the terms of a validation apart from those of the training."""
         if self._session is not None:
             self._session.stand_in("test")
-            self._session.reset("test")
+            self._session.state.reset("test")
 
     def on_test_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -228,10 +228,11 @@ class TargetController(keras.callbacks.Callback):
 
     def _move(self) -> None:
         site, limits = self._site, self._limits
-        state = self._session.states[site.path]
+        state, term = self._session.state, (site.path, site.name)
         place = site.layer.terms[site.name].place
+        totals, samples = state.totals["train"].read()
         now = Reading(
-            state.statistics[place].read(), *state.totals["train"].read()
+            state.snapshots()[site.path, place], totals[term], samples
         )
         measured = now.measure(self.measure, self._before, site)
         self._before = now

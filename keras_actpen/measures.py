@@ -1,7 +1,6 @@
 """What a controller can hold at a target."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from keras_actpen.penalties.base import check_number
@@ -22,31 +21,30 @@ TOLERANCE = 0.02
 
 
 class Reading:
-    """What has been recorded of a layer since the epoch began.
+    """What has been recorded of a term since the epoch began.
 
     Args:
-        snapshot: Statistics of the activations on the measured steps.
-        totals: Sums over the samples of coefficient times value, by term.
+        snapshot: Statistics of its activations on the measured steps.
+        total: Sum over the samples of coefficient times value.
         samples: Number of samples.
     """
 
     def __init__(
         self,
         snapshot: StatisticsSnapshot | None = None,
-        totals: Mapping[str, float] | None = None,
+        total: float = 0.0,
         samples: float = 0.0,
     ):
         self.snapshot: StatisticsSnapshot = snapshot or StatisticsSnapshot()
-        self.totals: Mapping[str, float] = totals or {}
+        self.total = total
         self.samples = samples
 
     def measure(self, name: str, before: "Reading", site: TermSite) -> float:
         """A measure of what came since an earlier reading, NaN if nothing."""
         if name == "value":
             samples = self.samples - before.samples
-            total = self.totals[site.name] - before.totals.get(site.name, 0.0)
             weight = samples * site.coefficient
-            return total / weight if weight else math.nan
+            return (self.total - before.total) / weight if weight else math.nan
         new, old = self.snapshot, before.snapshot
         count = new.count - old.count
         if not count:

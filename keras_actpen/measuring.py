@@ -10,7 +10,7 @@ import keras
 from keras import ops, tree
 
 from keras_actpen import backend
-from keras_actpen.accumulators import LayerState, StatisticsRecorder
+from keras_actpen.accumulators import ModelState, StatisticsRecorder
 from keras_actpen.places import Place
 from keras_actpen.probes import loss_arguments
 from keras_actpen.recording import log_key, recording
@@ -59,18 +59,12 @@ def measure(
         TypeError: If `batch_size` is no integer or `x` no array.
         ValueError: If it is below 1 or `x` has no samples.
     """
-    states = {path: LayerState(layer) for path, layer in layers.items()}
-    by_id = {id(state.layer): state for state in states.values()}
-    kept = [
-        variable
-        for state in states.values()
-        for sublayer in state.sublayers()
-        for variable in sublayer.variables
-    ]
+    state = ModelState(layers)
+    kept = [variable for part in state.parts() for variable in part.variables]
     samples, loss = 0, 0.0
     for size, (batch_x, batch_y) in batches((x, y), batch_size):
         recorder = StatisticsRecorder(
-            by_id, "test", ops.convert_to_tensor(size, "float32")
+            state, "test", ops.convert_to_tensor(size, "float32")
         )
         # Nothing that the layers and the loss assign is kept.
         with (
@@ -79,6 +73,7 @@ def measure(
             recording(recorder),
         ):
             batch_loss = _loss(model, batch_x, batch_y, training)
+            recorder.finish()
         for variable in kept:
             value = scope.get_current_value(variable)
             if value is not None:  # None where the layer was not called
@@ -86,21 +81,14 @@ def measure(
         samples += size
         loss += size * batch_loss
     means = {}
-    for path, state in states.items():
-        if not layers[path].terms:
-            continue
+    if state.totals:
         totals, _ = state.totals["test"].read()
-        for name, total in totals.items():
-            means[log_key(path, name)] = total / samples
+        means = {log_key(*term): totals[term] / samples for term in totals}
     return Measurement(
         samples=samples,
         loss=loss / samples,
         means=means,
-        snapshots={
-            (path, place): statistics.read()
-            for path, state in states.items()
-            for place, statistics in state.statistics.items()
-        },
+        snapshots=state.snapshots(),
     )
 
 

@@ -194,7 +194,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
             # coefficients in its on_train_begin.
             self._steps = self._last_written = steps_done(self.model)
             self._open_runs(epoch)
-        self._session.reset("train")
+        self._session.state.reset("train")
         self._pace.begin_epoch()
         self._epoch_start = self._steps
         self._validation = None
@@ -226,7 +226,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._open_session()
         self._session.install(self)
         self._session.stand_in("test")
-        self._session.reset("test")
+        self._session.state.reset("test")
 
     def on_test_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -283,8 +283,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
     ) -> list[Finding]:
         snapshots, optional = {}, {}
         if self.statistics_freq:
-            snapshots = self._session.snapshots()
-            optional = self._session.optional_values(self.statistics)
+            snapshots = self._session.state.snapshots()
+            optional = self._session.state.optional_values(self.statistics)
         findings = self._findings(logs, means, snapshots)
         self._runs.attempt(self._runs.add_findings, epoch, findings)
         has_histograms = (

@@ -6,11 +6,8 @@ from typing import Any
 import keras
 
 from keras_actpen import backend, internals
-from keras_actpen.accumulators import LayerState
-from keras_actpen.optional_statistics import Values
-from keras_actpen.places import Place
+from keras_actpen.accumulators import ModelState
 from keras_actpen.recording import log_key
-from keras_actpen.snapshots import StatisticsSnapshot
 from keras_actpen.stepping import SteppedFunction, Stopwatch
 from keras_actpen.wrapper import PenalizedLayer
 
@@ -27,19 +24,18 @@ class Session:
         self.model = model
         self.layers = layers
         with backend.strategy_scope(model):
-            self.states: dict[str, LayerState] = {
-                path: LayerState(layer) for path, layer in layers.items()
-            }
-        self.states_by_id: dict[int, LayerState] = {
-            id(state.layer): state for state in self.states.values()
-        }
+            self.state = ModelState(layers)
         # Names of the optional statistics that are taken.
         self.optional: set[str] = set()
         self.functions: dict[str, SteppedFunction] = {}
         # Phase of the last step that was recorded.
         self.last_recorded = "train"
         self._users: list[keras.callbacks.Callback] = []
-        self._coefficients: dict[int, list[float]] = {}
+        self._coefficients = [
+            layer.coefficients for layer in layers.values() if layer.terms
+        ]
+        # How often each has been set when a step last saw them.
+        self._changes: list[int] = []
 
     @classmethod
     def of(
@@ -74,8 +70,7 @@ class Session:
             return
         self.optional.update(names)
         with backend.strategy_scope(self.model):
-            for state in self.states.values():
-                state.add_optional(names)
+            self.state.add_optional(names)
         # They are made for the variables that there were.
         self.restore_functions()
         self.functions.clear()
@@ -88,8 +83,7 @@ class Session:
         """
         if user not in self._users:
             self._users.append(user)
-        for state in self.states.values():
-            state.install()
+        self.state.install()
         internals.wrap_reported_logs(self.model, self._reported_logs)
 
     def forget_others(self, user: keras.callbacks.Callback) -> None:
@@ -131,8 +125,7 @@ class Session:
         if self._users:
             return
         self.restore_functions()
-        for state in self.states.values():
-            state.uninstall()
+        self.state.uninstall()
         internals.unwrap_reported_logs(self.model)
 
     def restore_functions(self) -> None:
@@ -157,39 +150,15 @@ class Session:
         if function.armed != "statistics":
             function.armed = what
 
-    def reset(self, phase: str) -> None:
-        """Start a new period."""
-        for state in self.states.values():
-            state.reset(phase)
-
-    def snapshots(self) -> dict[tuple[str, Place], StatisticsSnapshot]:
-        """Statistics of every watched place, by path and place."""
-        return {
-            (path, place): statistics.read()
-            for path, state in self.states.items()
-            for place, statistics in state.statistics.items()
-        }
-
-    def optional_values(
-        self, names: Iterable[str]
-    ) -> dict[tuple[str, Place], Values]:
-        """Values of optional statistics, by path and place."""
-        return {
-            (path, place): state.optional_values(place, names)
-            for path, state in self.states.items()
-            for place in state.optional
-        }
-
     def means(self, phase: str) -> dict[str, float]:
         """Mean of every term so far, by its key in `logs`, on the host."""
-        means = {}
-        for path, state in self.states.items():
-            if not self.layers[path].terms:
-                continue
-            totals, samples = state.totals[phase].read()
-            for name, total in totals.items():
-                means[log_key(path, name)] = total / max(samples, 1.0)
-        return means
+        if phase not in self.state.totals:
+            return {}
+        totals, samples = self.state.totals[phase].read()
+        return {
+            log_key(*term): total / max(samples, 1.0)
+            for term, total in totals.items()
+        }
 
     def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a step in which changed coefficients are seen.
@@ -200,14 +169,12 @@ class Session:
         """
         if keras.backend.backend() != "jax":
             return args
-        current = {
-            id(layer.coefficients.variable): list(layer.coefficients.values())
-            for layer in self.layers.values()
-            if layer.terms
-        }
-        if current == self._coefficients:
+        coefficients = self._coefficients
+        changes = [one.changes for one in coefficients]
+        if changes == self._changes:
             return args
-        self._coefficients = current
+        self._changes = changes
+        current = {id(one.variable): list(one.values()) for one in coefficients}
         (trainable, non_trainable, *others), *data = args
         non_trainable = list(non_trainable)
         variables = self.model.non_trainable_variables
@@ -228,18 +195,15 @@ class Session:
         """
         if not isinstance(logs, dict):
             return logs
-        values = {}
+        if phase not in self.state.totals:
+            return logs
+        totals, value = self.state.totals[phase], None
         if state is not None:
             variables = self.model.non_trainable_variables
-            values = {
-                id(v): value for v, value in zip(variables, state, strict=True)
-            }
-        logs = dict(logs)
-        for path, layer_state in self.states.items():
-            if not self.layers[path].terms:
-                continue
-            totals = layer_state.totals[phase]
-            means = totals.means(values.get(id(totals.sums)))
-            for name, mean in zip(totals.terms, means, strict=True):
-                logs[log_key(path, name)] = mean
-        return logs
+            value = next(
+                value
+                for variable, value in zip(variables, state, strict=True)
+                if variable is totals.sums
+            )
+        means = totals.means(value)
+        return {**logs, **{log_key(*term): means[term] for term in means}}

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -25,99 +27,148 @@ from keras_actpen.tensors import Tensor
 BUCKETS = 30  # TensorBoard's own number.
 
 
+class Elements:
+    """The elements of activations that count.
+
+    Args:
+        activations: Float tensor of shape `(batch, ..., units)`.
+        mask: Boolean tensor whose axes are the first axes of `activations`,
+            `False` where a position does not count, or `None`.
+    """
+
+    def __init__(self, activations: Tensor, mask: Tensor | None = None):
+        values, self.counted, self.seen = counted_elements(activations, mask)
+        self.nonzero: Tensor = ops.logical_and(
+            self.counted, ops.not_equal(values, 0.0)
+        )
+        self.fired: Tensor = count_by_unit(self.nonzero)
+        # How many do not count as other than 0.
+        self.others: Tensor = ops.cast(ops.size(values), "int") - total(
+            self.fired
+        )
+        # The range of those other than 0 on all replicas, so that replicas
+        # can add up their histograms; infinity and its negative if there are
+        # none.
+        self.low: Tensor = backend.replica_min(
+            ops.min(ops.where(self.nonzero, values, np.inf), initial=np.inf)
+        )
+        some = ops.isfinite(self.low)
+        self.start: Tensor = ops.where(some, self.low, 0.0)
+        # All others are put at the start, and taken off again where it
+        # matters: one tensor serves for all that follows.
+        values = ops.where(self.nonzero, values, self.start)
+        high = ops.max(values, initial=-np.inf)
+        self.high: Tensor = ops.where(
+            some, -backend.replica_min(-high), -np.inf
+        )
+        self.offsets: Tensor = backend.offsets(values, self.start)
+
+
 class ActivationStatistics(DeviceState):
-    """Statistics of one watched tensor, kept on the device.
+    """Statistics of watched tensors, kept on the device, a row for each.
+
+    The rows of all watched tensors of a model are held together: each
+    variable costs time when it is read or written from the host, on JAX at
+    each step.
 
     All sums are float32, in units of a power of two that follows the largest
     absolute value seen, so that neither 1e30 squared overflows nor 1e-30
     squared vanishes. Float64 activations are cast to float32.
 
     Args:
-        units: Size of the last axis of the watched tensor, or `None` if it is
-            not known; then there is no `dead_fraction`.
-        name: Name of the layer.
+        units: For each watched tensor the size of its last axis, or `None` if
+            it is not known; then there is no `dead_fraction`.
     """
 
-    def __init__(self, units: int | None, name: str | None = None):
-        super().__init__(name=name)
-        self.units = units
+    def __init__(self, units: Sequence[int | None]):
+        super().__init__()
+        rows = len(units)
         self.measures: keras.Variable = state_variable(
-            (7,), "measures", initializer=_start
+            (rows, 7), "measures", initializer=_start
         )
         # Lower and upper word of the numbers of finite, zero and non-finite
         # elements, then the buckets of the histogram.
         self.counts: keras.Variable = state_variable(
-            (6 + BUCKETS,), "counts", dtype="int"
+            (rows, 6 + BUCKETS), "counts", dtype="int"
         )
-        self.fired: keras.Variable | None = None
-        if units is not None:
-            self.fired = state_variable((units,), "fired")
+        # Where the units of each row are in `fired`.
+        ends = list(itertools.accumulate(size or 0 for size in units))
+        self.slices: list[slice | None] = [
+            None if size is None else slice(end - size, end)
+            for size, end in zip(units, ends, strict=True)
+        ]
+        # A variable has elements.
+        self.fired: keras.Variable = state_variable(
+            (max(ends[-1], 1),), "fired"
+        )
 
     def start_of(self, variable: keras.Variable) -> Tensor:
         """What one of the variables holds before anything has been seen."""
         # tf.distribute divides what is assigned to a summed variable by the
         # number of replicas, which 0 and infinity survive.
         if variable is self.measures:
-            return _start()
+            return _start(variable.shape)
         return super().start_of(variable)
 
-    def update(self, activations: Tensor, mask: Tensor | None = None) -> None:
+    def update(self, row: int, new: Elements) -> None:
         """Take in one batch, as part of a compiled step.
 
         Counts are exact while a unit sees fewer than 2^24 positions a batch.
 
         Args:
-            activations: Float tensor of shape `(batch, ..., units)`.
-            mask: Boolean tensor whose axes are the first axes of
-                `activations`, `False` where a position does not count, or
-                `None`.
+            row: Which of the watched tensors it is.
+            new: Its elements.
         """
-        x, counted, seen = counted_elements(activations, mask)
-        state = ops.convert_to_tensor(self.measures)
-        counts = ops.convert_to_tensor(self.counts)
+        state = ops.convert_to_tensor(self.measures)[row]
+        counts = ops.convert_to_tensor(self.counts)[row]
 
-        finite = ops.where(counted, x, 0.0)
-        fired = count_by_unit(ops.not_equal(finite, 0.0))
-        new_count = total(count_by_unit(counted))
-        new_counts = ops.stack(
-            [new_count, new_count - total(fired), seen - new_count]
+        count = total(count_by_unit(new.counted))
+        zeros = count - total(new.fired)
+        words = add_to_words(
+            ops.reshape(counts[:6], (2, 3)),
+            ops.stack([count, zeros, new.seen - count]),
         )
-        words = add_to_words(ops.reshape(counts[:6], (2, 3)), new_counts)
 
-        low, high = _range(x, counted)
+        low, high = (
+            ops.where(ops.greater(zeros, 0), of_nonzero_and_zero, of_nonzero)
+            for of_nonzero, of_nonzero_and_zero in (
+                (new.low, ops.minimum(new.low, 0.0)),
+                (new.high, ops.maximum(new.high, 0.0)),
+            )
+        )
         low, high = ops.minimum(state[3], low), ops.maximum(state[4], high)
         scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
-
-        # Two passes: the second, over deviations from the mean of the first,
-        # corrects it and loses no digits where the mean is large.
-        n = ops.maximum(ops.cast(new_count, "float32"), 1.0)
-        finite = finite / scale
-        mean = ops.sum(finite) / n
-        deviation = ops.where(counted, finite - mean, 0.0)
-        correction, m2 = backend.mean_and_m2(deviation, n)
-        mean, m2 = mean + correction, ops.maximum(m2, 0.0)
+        n = ops.maximum(ops.cast(count, "float32"), 1.0)
+        mean, m2 = backend.mean_and_m2(
+            new.offsets, new.start, n, ops.cast(zeros, "float32"), scale
+        )
+        m2 = ops.maximum(m2, 0.0)
 
         # Chan's merge with what was seen before.
         rescale = state[2] / scale
         old_mean, old_m2 = state[0] * rescale, state[1] * rescale * rescale
         old_n = float_of_words(counts[0], counts[3])
-        share = float_of_words(new_count, 0) / ops.maximum(old_n + n, 1.0)
+        share = float_of_words(count, 0) / ops.maximum(old_n + n, 1.0)
         delta = mean - old_mean
         mean = old_mean + delta * share
         m2 = old_m2 + m2 + ops.square(delta) * old_n * share
 
         # Last, because `state` and `counts` may be views of the variables.
         measures = ops.stack([mean, m2, scale, low, high])
-        self.measures.assign(ops.concatenate([measures, state[5:]]))
-        self.counts.assign(
-            ops.concatenate([ops.reshape(words, (6,)), counts[6:]])
-        )
-        if self.fired is not None:
-            self.fired.assign_add(fired)
+        _write(self.measures, row, ops.concatenate([measures, state[5:]]))
+        words = ops.reshape(words, (6,))
+        _write(self.counts, row, ops.concatenate([words, counts[6:]]))
+        where = self.slices[row]
+        if where is not None:
+            old = ops.convert_to_tensor(self.fired)
+            parts = [
+                old[: where.start],
+                old[where] + new.fired,
+                old[where.stop :],
+            ]
+            self.fired.assign(ops.concatenate(parts))
 
-    def update_histogram(
-        self, activations: Tensor, mask: Tensor | None = None
-    ) -> None:
+    def update_histogram(self, row: int, new: Elements) -> None:
         """Replace the histogram by that of one batch.
 
         It is that of the finite values other than 0, in TensorBoard's own
@@ -125,63 +176,78 @@ class ActivationStatistics(DeviceState):
         everything in the last bucket if all values are equal.
 
         Args:
-            activations: Float tensor of shape `(batch, ..., units)`.
-            mask: Boolean tensor whose axes are the first axes of
-                `activations`, `False` where a position does not count, or
-                `None`.
+            row: Which of the watched tensors it is.
+            new: Its elements.
         """
-        x, counted, _ = counted_elements(activations, mask)
-        counted = ops.logical_and(counted, ops.not_equal(x, 0.0))
-        low, high = backend.global_range(*_range(x, counted))
-        # Nothing to count on any replica.
-        empty = ops.greater(low, high)
-        low, high = ops.where(empty, 0.0, low), ops.where(empty, 0.0, high)
-        raw = backend.bucket_counts(x, counted, low, high, BUCKETS)
-        raw = ops.cast(raw, self.counts.dtype)
-        # The last bucket is closed.
-        last = raw[BUCKETS - 1 : BUCKETS] + raw[BUCKETS : BUCKETS + 1]
-        buckets = ops.concatenate([raw[: BUCKETS - 1], last])
+        high = ops.maximum(new.high, new.start)
+        buckets = backend.bucket_counts(
+            new.offsets, new.start, high, BUCKETS, new.others
+        )
+        buckets = ops.cast(buckets, self.counts.dtype)
         # All values equal: all are in the first bucket.
-        buckets = ops.where(ops.equal(low, high), ops.flip(buckets), buckets)
-        state = ops.convert_to_tensor(self.measures)
-        self.measures.assign(
-            ops.concatenate([state[:5], ops.stack([low, high])])
+        buckets = ops.where(
+            ops.equal(new.start, high), ops.flip(buckets), buckets
         )
-        counts = ops.convert_to_tensor(self.counts)
-        self.counts.assign(ops.concatenate([counts[:6], buckets]))
+        state = ops.convert_to_tensor(self.measures)[row, :5]
+        edges = ops.stack([new.start, high])
+        _write(self.measures, row, ops.concatenate([state, edges]))
+        counts = ops.convert_to_tensor(self.counts)[row, :6]
+        _write(self.counts, row, ops.concatenate([counts, buckets]))
 
-    def read(self) -> StatisticsSnapshot:
+    def read(self) -> list[StatisticsSnapshot]:
         """What this process's replicas have seen since the last `reset`."""
-        measures = backend.local_values(self.measures)
-        counts = backend.local_values(self.counts)
-        fired = [None] * len(counts)
-        if self.fired is not None:
-            fired = backend.local_values(self.fired)
-        snapshot = functools.reduce(
-            StatisticsSnapshot.merge, map(_snapshot, measures, counts, fired)
+        replicas = list(
+            zip(
+                backend.local_values(self.measures),
+                backend.local_values(self.counts),
+                backend.local_values(self.fired),
+                strict=True,
+            )
         )
-        # The replicas share their edges.
-        low, high = measures[0][5:].astype("float64")
-        buckets = sum(c[6:].astype("int64") for c in counts)
-        if not buckets.any():
-            return snapshot
-        edges = np.linspace(low, high, BUCKETS + 1)
-        return dataclasses.replace(
-            snapshot,
-            histogram=np.stack([edges[:-1], edges[1:], buckets], axis=1),
-        )
+        return [
+            _merged(
+                [
+                    (
+                        measures[row],
+                        counts[row],
+                        None if where is None else fired[where],
+                    )
+                    for measures, counts, fired in replicas
+                ]
+            )
+            for row, where in enumerate(self.slices)
+        ]
 
 
-def _start(shape: tuple[int, ...] = (7,), dtype: str = "float32") -> Tensor:
+def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
     """Mean, M2, their scale, min, max, and the edges of the histogram."""
     start = [0.0, 0.0, 0.0, np.inf, -np.inf, 0.0, 0.0]
-    return ops.convert_to_tensor(start, dtype)
+    return ops.convert_to_tensor(np.tile(start, (shape[0], 1)), dtype)
 
 
-def _range(x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    low = ops.min(ops.where(counted, x, np.inf), initial=np.inf)
-    high = ops.max(ops.where(counted, x, -np.inf), initial=-np.inf)
-    return low, high
+def _write(table: keras.Variable, row: int, values: Tensor) -> None:
+    rows = ops.convert_to_tensor(table)
+    table.assign(ops.concatenate([rows[:row], values[None], rows[row + 1 :]]))
+
+
+def _merged(
+    replicas: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+) -> StatisticsSnapshot:
+    """What all replicas have seen of one watched tensor."""
+    snapshot = functools.reduce(
+        StatisticsSnapshot.merge,
+        (_snapshot(*replica) for replica in replicas),
+    )
+    # The replicas share their edges.
+    low, high = replicas[0][0][5:].astype("float64")
+    buckets = sum(counts[6:].astype("int64") for _, counts, _ in replicas)
+    if not buckets.any():
+        return snapshot
+    edges = np.linspace(low, high, BUCKETS + 1)
+    return dataclasses.replace(
+        snapshot,
+        histogram=np.stack([edges[:-1], edges[1:], buckets], axis=1),
+    )
 
 
 def _snapshot(

@@ -130,10 +130,11 @@ class SteppedFunction:
             if armed is None:
                 return inner(*args)
             recorder = _RECORDERS[armed](
-                session.states_by_id, phase, _samples(args[-1])
+                session.state, phase, _samples(args[-1])
             )
             with recording.recording(recorder):
                 result = inner(*args)
+            recorder.finish()
             if keras.backend.backend() == "jax":
                 logs, state = result
                 return session.with_means(logs, phase, state[1]), state

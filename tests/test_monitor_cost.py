@@ -132,9 +132,9 @@ def test_max_overhead_chooses_the_steps_and_logs_its_cost(
     update = ActivationStatistics.update
     wait_for = backend.wait_for
 
-    def counted(self, activations, mask=None):
+    def counted(self, row, new):
         seen.append(step)
-        update(self, activations, mask)
+        update(self, row, new)
 
     def waited(tensors):
         calls.append(step)

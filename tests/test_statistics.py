@@ -20,7 +20,7 @@ from tensorboard.util import tensor_util
 
 from keras_actpen import backend
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
-from keras_actpen.statistics import ActivationStatistics
+from keras_actpen.statistics import ActivationStatistics, Elements
 
 BACKEND = keras.backend.backend()
 NAMES = [
@@ -40,13 +40,19 @@ def float32(values):
     return ops.convert_to_numpy(ops.cast(values, "float32"))
 
 
+def take_in(statistics, *arrays, row=0):
+    """One batch as the only one of a step."""
+    elements = Elements(*arrays)
+    statistics.update(row, elements)
+    statistics.update_histogram(row, elements)
+
+
 def watch(batches, masks=None, dtype="float32", units=True, jit=True):
     """Statistics of all batches, histogram of the last, from compiled steps."""
-    statistics = ActivationStatistics(batches[0].shape[-1] if units else None)
+    statistics = ActivationStatistics([batches[0].shape[-1] if units else None])
 
     def step(*arrays):
-        statistics.update(*arrays)
-        statistics.update_histogram(*arrays)
+        take_in(statistics, *arrays)
 
     step = compiled(step, statistics.variables, jit)
     for index, batch in enumerate(batches):
@@ -54,7 +60,7 @@ def watch(batches, masks=None, dtype="float32", units=True, jit=True):
         if masks is not None:
             arrays.append(ops.convert_to_tensor(masks[index]))
         step(*arrays)
-    return statistics.read()
+    return statistics.read()[0]
 
 
 def buckets(values):
@@ -272,34 +278,59 @@ def test_unknown_units_have_no_dead_fraction():
 
 
 def test_counts_are_exact_beyond_float32_and_int32():
-    statistics = ActivationStatistics(3)
+    statistics = ActivationStatistics([3])
     forged = 2**44 + 2**20 - 2
     word = 2**20
     counts = np.zeros(statistics.counts.shape, "int32")
-    counts[0:3] = forged % word
-    counts[3:6] = forged // word
+    counts[0, 0:3] = forged % word
+    counts[0, 3:6] = forged // word
     statistics.counts.assign(counts)
     values = np.array([[0.0, np.nan, 1.0], [0.0, 0.0, 2.0]], "float32")
     for _ in range(2):
-        statistics.update(ops.convert_to_tensor(values))
-    snapshot = statistics.read()
+        statistics.update(0, Elements(ops.convert_to_tensor(values)))
+    (snapshot,) = statistics.read()
     assert snapshot.count == forged + 10
     assert snapshot.zeros == forged + 6
     assert snapshot.nonfinite == forged + 2
 
 
+def test_the_rows_of_a_table_are_apart():
+    statistics = ActivationStatistics([7, None, 3])
+    cases = {2: CASES["4-D"], 0: CASES["relu, one dead unit"], 1: CASES["1-D"]}
+    for row, values in cases.items():
+        take_in(statistics, ops.convert_to_tensor(values), row=row)
+    take_in(statistics, ops.convert_to_tensor(CASES["dense"]), row=0)
+    snapshots = statistics.read()
+    for row, values in cases.items():
+        alone = watch([values], units=row != 1)
+        if row == 0:
+            alone = alone.merge(watch([CASES["dense"]]))
+        assert snapshots[row].count == alone.count
+        assert_values(snapshots[row].values(), alone.values())
+        np.testing.assert_array_equal(snapshots[row].histogram, alone.histogram)
+
+
+def test_no_tensor_has_known_units():
+    statistics = ActivationStatistics([None])
+    take_in(statistics, ops.convert_to_tensor(CASES["1-D"]))
+    (snapshot,) = statistics.read()
+    assert snapshot.fired is None
+    assert snapshot.count == 20
+
+
 def test_reset_forgets_everything():
-    statistics = ActivationStatistics(6)
+    statistics = ActivationStatistics([6])
     start = [v.numpy().copy() for v in statistics.variables]
-    statistics.update(ops.convert_to_tensor(CASES["nonfinite"]))
-    statistics.update_histogram(ops.convert_to_tensor(CASES["nonfinite"]))
-    assert statistics.read().count == 77
-    assert len(statistics.read().histogram) == 30
+    take_in(statistics, ops.convert_to_tensor(CASES["nonfinite"]))
+    (snapshot,) = statistics.read()
+    assert snapshot.count == 77
+    assert len(snapshot.histogram) == 30
     statistics.reset()
     for variable, value in zip(statistics.variables, start, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
-    assert np.isnan(list(statistics.read().values().values())).all()
-    assert statistics.read().histogram.shape == (0, 3)
+    (snapshot,) = statistics.read()
+    assert np.isnan(list(snapshot.values().values())).all()
+    assert snapshot.histogram.shape == (0, 3)
 
 
 @given(
@@ -314,11 +345,10 @@ def test_reset_forgets_everything():
 )
 @settings(max_examples=60, deadline=None)
 def test_any_values_equal_numpy_and_tensorboard(values, mask):
-    statistics = ActivationStatistics(1)
+    statistics = ActivationStatistics([1])
     x, keep = map(ops.convert_to_tensor, (values[:, None], mask))
-    statistics.update(x, keep)
-    statistics.update_histogram(x, keep)
-    snapshot = statistics.read()
+    take_in(statistics, x, keep)
+    (snapshot,) = statistics.read()
     actual, reference = snapshot.values(), expected(values[:, None], mask)
     # Deviations far below the largest value drown in float32.
     rms = np.nan_to_num(reference["rms"])
@@ -397,14 +427,13 @@ class Watch(keras.layers.Layer):
     def __init__(self, units, optional=(), **kwargs):
         super().__init__(**kwargs)
         self.activation = keras.activations.tanh
-        self.statistics = ActivationStatistics(units)
+        self.statistics = ActivationStatistics([units])
         self.optional = [kind.of(self, units) for kind in optional]
 
     def call(self, inputs):
-        self.statistics.update(inputs)
+        take_in(self.statistics, inputs)
         for statistic in self.optional:
             statistic.update(inputs)
-        self.statistics.update_histogram(inputs)
         return inputs
 
 
@@ -463,7 +492,7 @@ def test_inside_fit(mode):
         shuffle=False,
         callbacks=[Reset()],
     )
-    snapshot = model.get_layer("watch").statistics.read()
+    (snapshot,) = model.get_layer("watch").statistics.read()
     assert snapshot.count == x.size - 5
     assert_values(snapshot.values(), expected(x))
     np.testing.assert_array_equal(snapshot.histogram, buckets(x[16:]))
@@ -474,7 +503,7 @@ def test_inside_fit_under_mixed_precision(policy):
     x = np.round(normal(16, 5) * 16)  # Exact in half precision.
     model = small_model(dtype=policy, jit_compile=False)
     model.fit(x, x[:, :1], batch_size=8, verbose=0, shuffle=False)
-    snapshot = model.get_layer("watch").statistics.read()
+    (snapshot,) = model.get_layer("watch").statistics.read()
     assert_values(snapshot.values(), expected(x))
     np.testing.assert_array_equal(snapshot.histogram, buckets(x[8:]))
 
@@ -498,7 +527,7 @@ def test_training_is_not_changed():
 def test_state_is_no_part_of_the_model(tmp_path):
     watched, plain = small_model(), small_model(watched=False)
     state = watched.get_layer("watch").statistics.variables
-    assert [tuple(v.shape) for v in state] == [(7,), (36,), (5,)]
+    assert [tuple(v.shape) for v in state] == [(1, 7), (1, 36), (5,)]
     assert {id(v) for v in state} <= {id(v) for v in watched.variables}
     assert {id(v) for v in state} <= {
         id(v) for v in watched.non_trainable_variables
@@ -506,13 +535,14 @@ def test_state_is_no_part_of_the_model(tmp_path):
     assert watched.count_params() == plain.count_params() == 36
     assert len(watched.get_weights()) == 4
     watched.fit(normal(8, 5), normal(8, 1), verbose=0)
-    before = watched.get_layer("watch").statistics.read()
+    (before,) = watched.get_layer("watch").statistics.read()
     assert before.count == 40
     path = tmp_path / "model.weights.h5"
     watched.set_weights([w + 1 for w in watched.get_weights()])
     watched.save_weights(path)
     watched.load_weights(path)
-    assert_same(watched.get_layer("watch").statistics.read(), before)
+    (after,) = watched.get_layer("watch").statistics.read()
+    assert_same(after, before)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="autograd of torch")
@@ -520,19 +550,19 @@ def test_no_autograd_graph_is_kept():
     import torch
 
     x = ops.convert_to_tensor(CASES["dense"]).requires_grad_()
-    statistics = ActivationStatistics(7)
+    statistics = ActivationStatistics([7])
     y = x * 2
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
-        statistics.update(y)
-        statistics.update_histogram(y)
+        take_in(statistics, y)
         assert not kept
         ops.square(y)
         assert kept
     for variable in statistics.variables:
         assert variable.value.grad_fn is None
         assert not variable.value.requires_grad
-    assert statistics.read().count == x.numel()
+    (snapshot,) = statistics.read()
+    assert snapshot.count == x.numel()
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="tracers of JAX")
@@ -550,9 +580,9 @@ def test_local_values_of_a_single_device():
     np.testing.assert_array_equal(value, [0, 1, 2])
 
 
-def test_global_range_of_a_single_device():
-    low, high = ops.convert_to_tensor([-1.0, 2.0])
-    assert backend.global_range(low, high) == (low, high)
+def test_minimum_of_a_single_device():
+    value = ops.convert_to_tensor(-1.0)
+    assert backend.replica_min(value) is value
 
 
 REPLICAS = """
@@ -580,13 +610,14 @@ REPLICAS = """
 
     def result():
         model.fit(x, x[:, :1], batch_size=8, verbose=0, shuffle=False)
-        snapshot = statistics.read()
+        (snapshot,) = statistics.read()
         return [snapshot.values(), snapshot.histogram.tolist(), snapshot.count]
 
     results = [result()]
     results.append(result())
     statistics.reset()
-    assert np.isnan(list(statistics.read().values().values())).all()
+    (snapshot,) = statistics.read()
+    assert np.isnan(list(snapshot.values().values())).all()
     results.append(result())
     values = {}
     for statistic in optional:

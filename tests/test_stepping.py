@@ -166,9 +166,9 @@ def test_statistics_are_in_the_instrumented_steps_alone(
 
     update = ActivationStatistics.update
 
-    def counted(self, activations, mask=None):
+    def counted(self, row, new):
         seen.append(step)
-        update(self, activations, mask)
+        update(self, row, new)
 
     monkeypatch.setattr(ActivationStatistics, "update", counted)
     monitor = PenaltyMonitor(**{"log_dir": tmp_path, **arguments})

@@ -39,6 +39,20 @@ def is_in_reach(tensors: Any) -> bool:
     )
 
 
+def running_trace() -> object:
+    """What running code is traced into.
+
+    Tensors that are made while it is the same object can be used together. On
+    JAX it never is: nothing leaves a function that is being differentiated
+    but what it returns.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return tf.compat.v1.get_default_graph()
+    if keras.backend.backend() == "jax":
+        return object()
+    return torch
+
+
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
     """Leave the random numbers that come after this block as they are.

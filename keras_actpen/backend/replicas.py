@@ -40,19 +40,17 @@ def replica_mean(value: Tensor) -> Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
-def global_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimum of `low` and maximum of `high` over the replicas of the step.
+def replica_min(value: Tensor) -> Tensor:
+    """Minimum of `value` over the replicas of the current step.
 
-    Replicas that agree on the range of a histogram can add up their counts.
-    An all-gather, because tf.distribute has no MIN or MAX reduction.
+    An all-gather, because tf.distribute has no MIN reduction.
     """
     if replica_count() == 1:
-        return low, high
+        return value
     context = tf.distribute.get_replica_context()
     if context is None:
-        return low, high
-    ranges = context.all_gather(tf.stack([[low, high]]), axis=0)
-    return tf.reduce_min(ranges[:, 0]), tf.reduce_max(ranges[:, 1])
+        return value
+    return tf.reduce_min(context.all_gather(value[None], axis=0))
 
 
 def local_values(variable: keras.Variable) -> list[np.ndarray]:

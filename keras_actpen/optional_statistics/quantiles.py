@@ -88,11 +88,12 @@ class Quantiles(OptionalStatistic):
 
     def _count(self, logarithm: Tensor, counted: Tensor) -> Tensor:
         low, high = ops.cast(_LOW, "float32"), ops.cast(_HIGH, "float32")
-        raw = backend.bucket_counts(logarithm, counted, low, high, _BUCKETS)
-        raw = ops.cast(raw, self.counts.dtype)
-        # The last bucket is closed.
-        last = raw[_BUCKETS - 1 : _BUCKETS] + raw[_BUCKETS : _BUCKETS + 1]
-        return ops.concatenate([raw[: _BUCKETS - 1], last])
+        values = ops.where(counted, logarithm, low)
+        others = ops.sum(ops.cast(ops.logical_not(counted), "int"))
+        counts = backend.bucket_counts(
+            backend.offsets(values, low), low, high, _BUCKETS, others
+        )
+        return ops.cast(counts, self.counts.dtype)
 
     def read(self) -> Values:
         """The seven quantiles by name, all NaN if nothing has been seen."""
