@@ -34,9 +34,9 @@ class Effort:
 
 EFFORTS = {
     "full": Effort(
-        steps=Rounds(25.0, 12, 300),
-        works=Rounds(20.0, 3, 9),
-        epochs=Rounds(45.0, 4, 8),
+        steps=Rounds(20.0, 8, 300),
+        works=Rounds(10.0, 3, 9),
+        epochs=Rounds(30.0, 3, 8),
         epoch_seconds=2.0,
         epoch_steps=(50, 400),
     ),
