@@ -200,9 +200,10 @@ class TermRecorder:
         self.state = state
         self.phase = phase
         self.samples = samples
-        self._trace = backend.running_trace()
+        self._trace = _running_trace()
         self._unadded: dict[TermKey, Tensor] = {}
-        self._uncounted = 1.0
+        self._called = False
+        self._counted = False
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
@@ -211,9 +212,12 @@ class TermRecorder:
         path = self.state.paths.get(id(layer))
         if path is None or not terms:
             return
+        self._called = True
         values = {(path, name): value for name, value in terms.items()}
-        if backend.running_trace() is not self._trace:
-            self._add(values)  # which nobody can at the end of the step
+        if _running_trace() is not self._trace:
+            # What is assigned outside of a scope, after it, is lost.
+            counts = not self._counted and _is_stateless()
+            self._add(values, counts)
             return
         for key, value in values.items():
             before = self._unadded.get(key)
@@ -221,13 +225,15 @@ class TermRecorder:
 
     def finish(self) -> None:
         """End the step: add what could wait, all at once."""
-        if self._unadded:
-            self._add(self._unadded)
+        counts = self._called and not self._counted
+        if self._unadded or counts:
+            self._add(self._unadded, counts)
 
-    def _add(self, values: Mapping[TermKey, Tensor]) -> None:
+    def _add(self, values: Mapping[TermKey, Tensor], counts: bool) -> None:
+        """Add terms, and the samples if they have yet to be counted."""
         totals = self.state.totals[self.phase]
-        totals.add(values, self.samples, self._uncounted)
-        self._uncounted = 0.0
+        totals.add(values, self.samples, float(counts))
+        self._counted |= counts
 
 
 class StatisticsRecorder(TermRecorder):
@@ -236,7 +242,9 @@ class StatisticsRecorder(TermRecorder):
     def __init__(self, state: ModelState, phase: str, samples: Tensor):
         super().__init__(state, phase, samples)
         self._rows = {key: row for row, key in enumerate(state.places)}
+        # Of the calls that can be used together.
         self._seen: dict[PlaceKey, MaskedTensors] = {}
+        self._seen_in = self._trace
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
@@ -246,6 +254,9 @@ class StatisticsRecorder(TermRecorder):
         path = self.state.paths.get(id(layer))
         if path is None:
             return
+        if _running_trace() is not self._seen_in:
+            self._seen_in = _running_trace()
+            self._seen.clear()
         statistics = self.state.statistics
         for place, tensors in watched.items():
             key = path, place
@@ -255,12 +266,29 @@ class StatisticsRecorder(TermRecorder):
                 statistics.update(row, elements)
                 for optional in self.state.optional[key].values():
                     optional.update(activations, mask)
-            # The histogram is that of all calls of the layer in the step.
+            # The histogram is that of all calls of the layer in the step, or
+            # in its last part that is differentiated or traced by itself.
             seen = self._seen.setdefault(key, [])
             seen.extend(tensors)
             if len(seen) > 1:
                 elements = Elements(*_joined(seen))
             statistics.update_histogram(row, elements)
+
+
+def _running_trace() -> object:
+    """What the running call is traced into.
+
+    Tensors that are made while it is the same object can be used together.
+    On JAX nothing leaves a function that is being differentiated but what it
+    returns, and each call of such a function has a scope of its own.
+    """
+    if keras.backend.backend() == "jax":
+        return internals.stateless_scope()
+    return backend.running_graph()
+
+
+def _is_stateless() -> bool:
+    return internals.stateless_scope() is not None
 
 
 def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:

@@ -1,5 +1,6 @@
 """What is compiled, when, and that training does not notice."""
 
+import event_logs
 import keras
 import numpy as np
 import pytest
@@ -495,6 +496,51 @@ def test_layers_attached_between_fits():
     fit(model, monitor)
     model = attach_penalty(model, "head", l1=0.1)
     assert set(fit(model, monitor)) == {"loss", KEY, "penalty/head/l1"}
+
+
+def test_a_step_in_parts_that_are_traced_by_themselves(tmp_path):
+    """As those of GANs, whose discriminator is differentiated twice."""
+
+    class Halves(keras.Model):
+        def train_step(self, *args):
+            if BACKEND == "jax":
+                import jax
+
+                (trainable, rest, *others), (x, _) = args
+
+                def loss(trainable, rest):
+                    _, rest, losses = self.stateless_call(
+                        trainable, rest, x, return_losses=True
+                    )
+                    return sum(losses), rest
+
+                for _ in range(2):
+                    (value, rest), _ = jax.value_and_grad(loss, has_aux=True)(
+                        trainable, rest
+                    )
+                return {"own": value}, (trainable, rest, *others)
+            x, _ = args[0]
+
+            def half():
+                self(x)
+                return sum(self.losses)
+
+            if BACKEND == "tensorflow":
+                import tensorflow as tf
+
+                half = tf.function(half)
+            half()
+            return {"own": half()}
+
+    plain = sequential()
+    model = Halves(plain.inputs, plain.outputs)
+    model = attach_penalty(model, "dense_4", l2=0.01)
+    model.compile("sgd", "mse", jit_compile=BACKEND == "jax")
+    history = fit(model, PenaltyMonitor(tmp_path), batch_size=8)
+    assert history[KEY][0] == pytest.approx(2 * history["own"][0], rel=1e-5)
+    assert history[KEY][0] > 0
+    run = event_logs.read(tmp_path)["actpen/train"]
+    assert {"activation.rms/dense_4", "activation.values/dense_4"} <= set(run)
 
 
 def test_a_step_of_the_users_own():

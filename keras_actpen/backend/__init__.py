@@ -8,7 +8,7 @@ from keras_actpen.backend.execution import (
     compiled,
     is_in_reach,
     random_state_kept,
-    running_trace,
+    running_graph,
     value_and_gradients,
     wait_for,
 )
@@ -44,7 +44,7 @@ __all__ = [
     "replica_count",
     "replica_mean",
     "replica_min",
-    "running_trace",
+    "running_graph",
     "scaled",
     "strategy_scope",
     "sum_of_absolutes",

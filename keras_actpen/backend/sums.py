@@ -159,7 +159,7 @@ def _raw_counts(
             width = jnp.where(high > low, (high - low) / buckets, 1.0)
             index = jax.lax.convert_element_type(offsets / width, "int32")
         # A scatter is serial on a CPU, and so is all that XLA fuses with it:
-        # 2.8 million values took 13 ms instead of 5.
+        # 2.8 million values took 2.6 times as long.
         index = jax.lax.optimization_barrier(index.reshape(-1))
         return jnp.zeros(size, "int32").at[index].add(1)
     low, high = low.double(), high.double()
