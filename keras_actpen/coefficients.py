@@ -31,7 +31,7 @@ class Coefficients(MutableMapping[str, float]):
 
     def __init__(self, terms: Mapping[str, Term]):
         self._values = {n: t.penalty.coefficient for n, t in terms.items()}
-        self.changes = 0
+        self.changes: int = 0
         self.variable: keras.Variable = keras.Variable(
             list(self._values.values()),
             shape=(len(terms),),
