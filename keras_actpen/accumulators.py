@@ -106,7 +106,7 @@ class ModelState:
     """
 
     def __init__(self, layers: Mapping[str, PenalizedLayer]):
-        self.layers = layers
+        self.layers: Mapping[str, PenalizedLayer] = layers
         self.paths: dict[int, str] = {
             id(layer): path for path, layer in layers.items()
         }
@@ -124,7 +124,7 @@ class ModelState:
             for path, layer in layers.items()
             for place in layer.places
         ]
-        self.statistics = ActivationStatistics(
+        self.statistics: ActivationStatistics = ActivationStatistics(
             [layers[path].place_units.get(place) for path, place in self.places]
         )
         # Those that were asked for, by their class.

@@ -24,7 +24,7 @@ class Session:
         self.model = model
         self.layers = layers
         with backend.strategy_scope(model):
-            self.state = ModelState(layers)
+            self.state: ModelState = ModelState(layers)
         # Names of the optional statistics that are taken.
         self.optional: set[str] = set()
         self.functions: dict[str, SteppedFunction] = {}

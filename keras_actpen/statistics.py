@@ -28,35 +28,40 @@ BUCKETS = 30  # TensorBoard's own number.
 
 
 class Elements:
-    """The elements of activations that count.
+    """The elements of activations, as several statistics need them.
 
     Args:
         activations: Float tensor of shape `(batch, ..., units)`.
         mask: Boolean tensor whose axes are the first axes of `activations`,
             `False` where a position does not count, or `None`.
+
+    Attributes:
+        seen: How many there are that are not masked.
+        counted: Which of them are finite and not masked.
+        fired: For each unit how many of those are not 0.
+        others: How many of all elements are not among these.
+        low: The smallest that is not 0, on all replicas, so that replicas can
+            add up their histograms; infinity if there is none.
+        high: The largest likewise, or minus infinity.
+        start: `low`, or 0 if there is none.
+        offsets: What `backend.offsets` makes of those that are not 0, and of
+            `start` in the place of all others: one tensor serves all sums.
     """
 
     def __init__(self, activations: Tensor, mask: Tensor | None = None):
-        values, self.counted, self.seen = counted_elements(activations, mask)
-        self.nonzero: Tensor = ops.logical_and(
-            self.counted, ops.not_equal(values, 0.0)
-        )
-        self.fired: Tensor = count_by_unit(self.nonzero)
-        # How many do not count as other than 0.
-        self.others: Tensor = ops.cast(ops.size(values), "int") - total(
-            self.fired
-        )
-        # The range of those other than 0 on all replicas, so that replicas
-        # can add up their histograms; infinity and its negative if there are
-        # none.
+        values, counted, seen = counted_elements(activations, mask)
+        self.seen: Tensor = seen
+        self.counted: Tensor = counted
+        nonzero = ops.logical_and(counted, ops.not_equal(values, 0.0))
+        self.fired: Tensor = count_by_unit(nonzero)
+        size = ops.cast(ops.size(values), "int")
+        self.others: Tensor = size - total(self.fired)
         self.low: Tensor = backend.replica_min(
-            ops.min(ops.where(self.nonzero, values, np.inf), initial=np.inf)
+            ops.min(ops.where(nonzero, values, np.inf), initial=np.inf)
         )
         some = ops.isfinite(self.low)
         self.start: Tensor = ops.where(some, self.low, 0.0)
-        # All others are put at the start, and taken off again where it
-        # matters: one tensor serves for all that follows.
-        values = ops.where(self.nonzero, values, self.start)
+        values = ops.where(nonzero, values, self.start)
         high = ops.max(values, initial=-np.inf)
         self.high: Tensor = ops.where(
             some, -backend.replica_min(-high), -np.inf
