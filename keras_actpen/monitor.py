@@ -66,8 +66,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
             are written besides those over epochs.
         histogram_freq: Epochs between two histograms, 0 for none and for no
             images of single units. Images show all epochs so far; they are
-            drawn after 1, 2, 4, 8, ... epochs and at the end of the
-            training.
+            drawn after the first epoch, at the end of the training, and in
+            between ever more rarely, never for more than 0.2 % of the time.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a

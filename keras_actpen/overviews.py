@@ -35,8 +35,6 @@ class Overviews:
         self._unit_columns: dict[
             tuple[str, str, Place], list[tuple[int, np.ndarray]]
         ] = {}
-        self._epochs = 0
-        self._next = 1
         self._drawn: dict[object, int] = {}
 
     def add(
@@ -54,7 +52,6 @@ class Overviews:
             statistics: Activation statistics.
             optional: Values of the optional statistics.
         """
-        self._epochs += 1
         self._add_layers(epoch, means, statistics)
         if self._has_units:
             self._add_units(epoch, statistics, optional)
@@ -94,14 +91,8 @@ class Overviews:
         for key, column in columns.items():
             self._unit_columns.setdefault(key, []).append((epoch, column))
 
-    @property
-    def are_due(self) -> bool:
-        """Whether there are twice as many epochs as the last time."""
-        return self._epochs >= self._next
-
     def draw(self) -> Iterator[events.Value]:
         """Every image to which an epoch has been added since it was drawn."""
-        self._next = 2 * self._epochs
         for name, history in self._layer_columns.items():
             if self._is_longer(name, history):
                 epochs, columns = zip(*history, strict=True)

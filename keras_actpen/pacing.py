@@ -1,4 +1,4 @@
-"""Which steps are instrumented: every n-th, or as many as a share allows.
+"""How often things that cost time are done: every n-th step, or by a share.
 
 Nothing here knows Keras: steps are counted and timed, numbers come out.
 """
@@ -55,6 +55,39 @@ class FixedPace:
     def costs(self) -> dict[str, float]:
         """What is known of the cost by name: nothing."""
         return {}
+
+
+class Allowance:
+    """When something may be done again that takes long, and space.
+
+    The pause after it is so long that it takes a share of the time at most,
+    and no shorter than all the time before: it gets ever rarer.
+
+    Args:
+        share: The share, between 0 and 1.
+        clock: Returns seconds from any origin.
+    """
+
+    def __init__(
+        self, share: float, clock: Callable[[], float] = time.perf_counter
+    ):
+        self.share = share
+        self._clock = clock
+        self._start = self._end = clock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the pause is over; at first there is none."""
+        return self._clock() >= self._end
+
+    @contextlib.contextmanager
+    def spending(self) -> Iterator[None]:
+        """It is done in this block."""
+        start = self._clock()
+        yield
+        now = self._clock()
+        pause = max((now - start) / self.share, now - self._start)
+        self._end = now + pause
 
 
 class MeasuredPace:

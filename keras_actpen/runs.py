@@ -11,9 +11,13 @@ from keras_actpen.event_file import EventWriter, last_run, next_run
 from keras_actpen.findings import Finding
 from keras_actpen.one_warning import OneWarning
 from keras_actpen.overviews import OptionalValues, Overviews
+from keras_actpen.pacing import Allowance
 from keras_actpen.snapshots import Snapshots
 from keras_actpen.summary import output_shape
 from keras_actpen.wrapper import PenalizedLayer
+
+# Of the time of a training, what images may take until it ends.
+DRAWING_SHARE = 0.002
 
 
 class Runs:
@@ -46,6 +50,7 @@ class Runs:
         self._layers: dict[str, PenalizedLayer] = {}
         self._has_columns = False
         self._overviews = Overviews({}, has_units=False)
+        self._drawing = Allowance(DRAWING_SHARE)
         self._last_epoch = 0
 
     def open(
@@ -149,7 +154,7 @@ class Runs:
             self._writers[phase].flush()
         self._last_epoch = epoch
         self._overviews.add(epoch, means["train"], statistics, optional)
-        if self._overviews.are_due:
+        if self._drawing.is_due:
             self._draw()
 
     def add_findings(self, epoch: int, findings: Sequence[Finding]) -> None:
@@ -183,9 +188,10 @@ class Runs:
 
     def _draw(self) -> None:
         """Write the images."""
-        if values := list(self._overviews.draw()):
-            self._writers["train"].add(values, self._last_epoch)
-            self._writers["train"].flush()
+        with self._drawing.spending():
+            if values := list(self._overviews.draw()):
+                self._writers["train"].add(values, self._last_epoch)
+                self._writers["train"].flush()
 
     def close(self) -> None:
         """Write how the training ended."""

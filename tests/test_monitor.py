@@ -396,13 +396,9 @@ def test_watching_logs_statistics_and_no_term(tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    ("epochs", "steps"),
-    [(4, [0, 1, 3]), (6, [0, 1, 3, 5])],
-)
-def test_images_show_all_epochs_and_are_drawn_ever_more_rarely(
-    tmp_path, epochs, steps
-):
+def test_images_show_all_epochs_and_are_drawn_first_and_last(tmp_path):
+    # In between only if the training takes 500 times as long as drawing.
+    epochs, steps = 4, [0, 3]
     history = fit(regression(), PenaltyMonitor(tmp_path), epochs=epochs)
     train = event_logs.read(tmp_path)["actpen/train"]
     for tag in IMAGES | FIRING:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from keras_actpen.pacing import FixedPace, MeasuredPace
+from keras_actpen.pacing import Allowance, FixedPace, MeasuredPace
 
 
 def fixed(freq, steps, epochs=2):
@@ -169,3 +169,22 @@ def test_another_monitor_may_instrument_the_step():
         pace.start()
         pace.stop("statistics")
     assert pace.costs().keys() == {"writing_share"}
+
+
+def test_an_allowance_is_a_share_of_the_time_and_gets_rarer():
+    now = 100.0
+    allowance = Allowance(0.1, lambda: now)
+
+    def is_due(time):
+        nonlocal now
+        now = time
+        return allowance.is_due
+
+    assert is_due(100.0)
+    with allowance.spending():
+        now = 102.0
+    assert [is_due(time) for time in (102.0, 121.9, 122.0)] == [0, 0, 1]
+    with allowance.spending():
+        now = 122.5
+    # As long as all before, which is more than 0.5 / 0.1.
+    assert [is_due(time) for time in (144.9, 145.0)] == [0, 1]
