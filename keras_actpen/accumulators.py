@@ -34,7 +34,8 @@ class TermTotals(DeviceState):
     """Sums of all terms over the samples of a period, on the device.
 
     Each term is weighted by the batch size, as Keras weighs the loss that it
-    reports. The sums are compensated (Kahan 1965, "Further remarks on
+    reports, and counts as 0 in steps in which its layer is not called. The
+    sums are compensated (Kahan 1965, "Further remarks on
     reducing truncation errors"): they stay exact to float32 however many
     batches there are.
 
@@ -51,35 +52,43 @@ class TermTotals(DeviceState):
         )
 
     def add(
-        self, values: Mapping[TermKey, Tensor], samples: Tensor, share: float
+        self, values: Mapping[TermKey, Tensor], samples: Tensor, steps: float
     ) -> None:
         """Add terms of a step, as part of it.
 
         Args:
             values: Coefficient times value of some of the terms.
             samples: Batch size of the step, a float32 scalar.
-            share: 1 if the samples have yet to be counted, 0 if not.
+            steps: 1 to count the samples, 0 if they are counted elsewhere.
         """
+        sums = ops.convert_to_tensor(self.sums)
+        self.sums.assign(self.sums_after(sums, values, samples, steps))
+
+    def sums_after(
+        self,
+        sums: Tensor,
+        values: Mapping[TermKey, Tensor],
+        samples: Tensor,
+        steps: float,
+    ) -> Tensor:
+        """What `add` makes of a value of `sums`."""
         addend = ops.stack(
-            [*(values.get(term, 0.0) for term in self.terms), share]
+            [*(values.get(term, 0.0) for term in self.terms), steps]
         )
         addend = ops.cast(ops.stop_gradient(addend), "float32") * samples
-        sums, lacking = ops.unstack(ops.convert_to_tensor(self.sums), 2)
+        sums, lacking = ops.unstack(sums, 2)
         addend = addend - lacking
         new = sums + addend
-        self.sums.assign(ops.stack([new, (new - sums) - addend]))
+        return ops.stack([new, (new - sums) - addend])
 
-    def means(self, state: Tensor | None = None) -> dict[TermKey, Tensor]:
+    def means(self, sums: Tensor) -> dict[TermKey, Tensor]:
         """Mean of every term over the samples so far, as tensors.
 
         Args:
-            state: Value of `sums` where it is not in the variable, inside
-                JAX's functional steps.
+            sums: Value of `sums`.
         """
-        if state is None:
-            state = ops.convert_to_tensor(self.sums)
         # Fewer operations than slices are.
-        sums, _ = ops.unstack(state, 2)
+        sums, _ = ops.unstack(sums, 2)
         *means, _ = ops.unstack(
             ops.divide_no_nan(sums, sums[-1]), len(self.terms) + 1
         )
@@ -124,6 +133,9 @@ class ModelState:
             for path, layer in layers.items()
             for place in layer.places
         ]
+        self.rows: dict[PlaceKey, int] = {
+            key: row for row, key in enumerate(self.places)
+        }
         self.statistics: ActivationStatistics = ActivationStatistics(
             [layers[path].place_units.get(place) for path, place in self.places]
         )
@@ -202,8 +214,6 @@ class TermRecorder:
         self.samples = samples
         self._trace = _running_trace()
         self._unadded: dict[TermKey, Tensor] = {}
-        self._called = False
-        self._counted = False
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
@@ -212,28 +222,32 @@ class TermRecorder:
         path = self.state.paths.get(id(layer))
         if path is None or not terms:
             return
-        self._called = True
         values = {(path, name): value for name, value in terms.items()}
         if _running_trace() is not self._trace:
-            # What is assigned outside of a scope, after it, is lost.
-            counts = not self._counted and _is_stateless()
-            self._add(values, counts)
+            # Nobody can at the end of the step.
+            self.state.totals[self.phase].add(values, self.samples, 0.0)
             return
         for key, value in values.items():
             before = self._unadded.get(key)
             self._unadded[key] = value if before is None else before + value
 
     def finish(self) -> None:
-        """End the step: add what could wait, all at once."""
-        counts = self._called and not self._counted
-        if self._unadded or counts:
-            self._add(self._unadded, counts)
+        """End the step: count its samples, add all that could wait at once."""
+        if self.phase in self.state.totals:
+            totals = self.state.totals[self.phase]
+            totals.add(self._unadded, self.samples, 1.0)
 
-    def _add(self, values: Mapping[TermKey, Tensor], counts: bool) -> None:
-        """Add terms, and the samples if they have yet to be counted."""
+    def finish_functional(self, sums: Tensor) -> Tensor:
+        """End a step of JAX, whose variables' values are handed on.
+
+        Args:
+            sums: Value of `TermTotals.sums` after the step.
+
+        Returns:
+            The value to hand on.
+        """
         totals = self.state.totals[self.phase]
-        totals.add(values, self.samples, float(counts))
-        self._counted |= counts
+        return totals.sums_after(sums, self._unadded, self.samples, 1.0)
 
 
 class StatisticsRecorder(TermRecorder):
@@ -241,10 +255,11 @@ class StatisticsRecorder(TermRecorder):
 
     def __init__(self, state: ModelState, phase: str, samples: Tensor):
         super().__init__(state, phase, samples)
-        self._rows = {key: row for row, key in enumerate(state.places)}
         # Of the calls that can be used together.
         self._seen: dict[PlaceKey, MaskedTensors] = {}
         self._seen_in = self._trace
+        # Those called more than once, whose histogram can wait.
+        self._unjoined: dict[PlaceKey, None] = {}
 
     def record(
         self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
@@ -257,22 +272,37 @@ class StatisticsRecorder(TermRecorder):
         if _running_trace() is not self._seen_in:
             self._seen_in = _running_trace()
             self._seen.clear()
-        statistics = self.state.statistics
+            self._unjoined.clear()
         for place, tensors in watched.items():
-            key = path, place
-            row = self._rows[key]
             for activations, mask in tensors:
-                elements = Elements(activations, mask)
-                statistics.update(row, elements)
-                for optional in self.state.optional[key].values():
-                    optional.update(activations, mask)
-            # The histogram is that of all calls of the layer in the step, or
-            # in its last part that is differentiated or traced by itself.
-            seen = self._seen.setdefault(key, [])
-            seen.extend(tensors)
-            if len(seen) > 1:
-                elements = Elements(*_joined(seen))
+                self._take((path, place), activations, mask)
+
+    def _take(
+        self, key: PlaceKey, activations: Tensor, mask: Tensor | None
+    ) -> None:
+        statistics, row = self.state.statistics, self.state.rows[key]
+        elements = Elements(activations, mask)
+        statistics.update(row, elements)
+        for optional in self.state.optional[key].values():
+            optional.update(activations, mask)
+        # The histogram is that of all calls of the layer in the step, or in
+        # its last part that is differentiated or traced by itself.
+        seen = self._seen.setdefault(key, [])
+        seen.append((activations, mask))
+        if len(seen) == 1:
             statistics.update_histogram(row, elements)
+        elif self._seen_in is self._trace:
+            self._unjoined[key] = None
+        else:
+            statistics.update_histogram(row, Elements(*_joined(seen)))
+
+    def finish(self) -> None:
+        """End the step: also take the histograms that could wait."""
+        super().finish()
+        for key in self._unjoined:
+            self.state.statistics.update_histogram(
+                self.state.rows[key], Elements(*_joined(self._seen[key]))
+            )
 
 
 def _running_trace() -> object:
@@ -280,15 +310,11 @@ def _running_trace() -> object:
 
     Tensors that are made while it is the same object can be used together.
     On JAX nothing leaves a function that is being differentiated but what it
-    returns, and each call of such a function has a scope of its own.
+    returns, and each functional call of a model has a scope of its own.
     """
     if keras.backend.backend() == "jax":
         return internals.stateless_scope()
     return backend.running_graph()
-
-
-def _is_stateless() -> bool:
-    return internals.stateless_scope() is not None
 
 
 def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:

@@ -223,7 +223,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's test function."""
-        self._open_session()
+        # Not in a fit: a callback may have evaluated another model since that
+        # shares the layers, and has a session of its own.
+        if self.params is not self._fit_params:
+            self._open_session()
         self._session.install(self)
         self._session.stand_in("test")
         self._session.state.reset("test")

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_actpen import backend, internals
-from keras_actpen.accumulators import ModelState
+from keras_actpen.accumulators import ModelState, TermRecorder
 from keras_actpen.recording import log_key
 from keras_actpen.stepping import SteppedFunction, Stopwatch
+from keras_actpen.tensors import Tensor
 from keras_actpen.wrapper import PenalizedLayer
 
 
@@ -185,25 +187,47 @@ class Session:
                 non_trainable[index] = variable.value
         return (trainable, non_trainable, *others), *data
 
-    def with_means(self, logs: Any, phase: str, state: Any) -> Any:
+    def with_means(self, logs: Any, phase: str) -> Any:
         """Logs of a step with the mean of every term so far, on the device.
 
         Args:
             logs: What the model's own step returned.
             phase: `"train"` or `"test"`.
-            state: On JAX the values of `model.non_trainable_variables`.
         """
-        if not isinstance(logs, dict):
-            return logs
         if phase not in self.state.totals:
             return logs
-        totals, value = self.state.totals[phase], None
-        if state is not None:
-            variables = self.model.non_trainable_variables
-            value = next(
-                value
-                for variable, value in zip(variables, state, strict=True)
-                if variable is totals.sums
-            )
-        means = totals.means(value)
+        sums = ops.convert_to_tensor(self.state.totals[phase].sums)
+        return self._with_means_of(sums, logs, phase)
+
+    def with_means_functional(
+        self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Logs and state of a step of JAX, which is ended.
+
+        Args:
+            logs: What the model's own step returned.
+            state: Values of the model's variables, likewise.
+            recorder: What has recorded the step.
+        """
+        phase = recorder.phase
+        if phase not in self.state.totals:
+            return logs, state
+        trainable, non_trainable, *others = state
+        sums = self.state.totals[phase].sums
+        position = next(
+            index
+            for index, variable in enumerate(self.model.non_trainable_variables)
+            if variable is sums
+        )
+        non_trainable = list(non_trainable)
+        non_trainable[position] = recorder.finish_functional(
+            non_trainable[position]
+        )
+        logs = self._with_means_of(non_trainable[position], logs, phase)
+        return logs, (trainable, non_trainable, *others)
+
+    def _with_means_of(self, sums: Tensor, logs: Any, phase: str) -> Any:
+        if not isinstance(logs, dict):
+            return logs
+        means = self.state.totals[phase].means(sums)
         return {**logs, **{log_key(*term): means[term] for term in means}}

@@ -76,9 +76,9 @@ class ActivationStatistics(DeviceState):
     variable costs time when it is read or written from the host, on JAX at
     each step.
 
-    All sums are float32, in units of a power of two that follows the largest
-    absolute value seen, so that neither 1e30 squared overflows nor 1e-30
-    squared vanishes. Float64 activations are cast to float32.
+    What is kept is float32, in units of a power of two that follows the
+    largest absolute value seen, so that neither 1e30 squared overflows nor
+    1e-30 squared vanishes. Float64 activations are cast to float32.
 
     Args:
         units: For each watched tensor the size of its last axis, or `None` if
@@ -134,13 +134,8 @@ class ActivationStatistics(DeviceState):
             ops.stack([count, zeros, new.seen - count]),
         )
 
-        low, high = (
-            ops.where(ops.greater(zeros, 0), of_nonzero_and_zero, of_nonzero)
-            for of_nonzero, of_nonzero_and_zero in (
-                (new.low, ops.minimum(new.low, 0.0)),
-                (new.high, ops.maximum(new.high, 0.0)),
-            )
-        )
+        zero = ops.where(ops.greater(zeros, 0), 0.0, np.inf)
+        low, high = ops.minimum(new.low, zero), ops.maximum(new.high, -zero)
         low, high = ops.minimum(state[3], low), ops.maximum(state[4], high)
         scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
         n = ops.maximum(ops.cast(count, "float32"), 1.0)
@@ -164,7 +159,8 @@ class ActivationStatistics(DeviceState):
         words = ops.reshape(words, (6,))
         _write(self.counts, row, ops.concatenate([words, counts[6:]]))
         where = self.slices[row]
-        if where is not None:
+        # A batch with other units says nothing of these.
+        if where is not None and new.fired.shape == (where.stop - where.start,):
             old = ops.convert_to_tensor(self.fired)
             parts = [
                 old[: where.start],

@@ -134,11 +134,10 @@ class SteppedFunction:
             )
             with recording.recording(recorder):
                 result = inner(*args)
-            recorder.finish()
             if keras.backend.backend() == "jax":
-                logs, state = result
-                return session.with_means(logs, phase, state[1]), state
-            return session.with_means(result, phase, None)
+                return session.with_means_functional(*result, recorder)
+            recorder.finish()
+            return session.with_means(result, phase)
 
         return step
 

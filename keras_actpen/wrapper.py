@@ -118,7 +118,9 @@ class PenalizedLayer(DelegatingLayer):
             calls_of(self).append(call)
         recorder = recording.current()
         if recorder is not None:
-            recorder.record(self, watched, self._values_of(call))
+            values = self._values_of(call)
+            with internals.own_losses(call.entry):
+                recorder.record(self, watched, values)
         return outputs
 
     def losses_of_calls(self) -> list[Tensor]:

@@ -58,10 +58,10 @@ def scope_of(how):
 
 
 def built():
-    """A model with a layer that is called twice."""
+    """A model with a layer that is called twice, and a loss of Keras's own."""
     layer = layers.Dense(FEATURES, activation="tanh", name="target")
     inputs = keras.Input((FEATURES,))
-    x = layer(inputs)
+    x = layer(layers.ActivityRegularization(l2=0.1)(inputs))
     x = layers.Dense(FEATURES, activation="relu", name="hidden")(layer(x))
     model = keras.Model(inputs, layers.Dense(1)(x))
     rng = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from keras_actpen import (
     attach_penalty,
     detach_penalty,
     penalized_layers,
+    watch_activations,
 )
 from keras_actpen.statistics import ActivationStatistics
 
@@ -541,6 +542,134 @@ def test_a_step_in_parts_that_are_traced_by_themselves(tmp_path):
     assert history[KEY][0] > 0
     run = event_logs.read(tmp_path)["actpen/train"]
     assert {"activation.rms/dense_4", "activation.values/dense_4"} <= set(run)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX's state is dropped")
+def test_a_look_before_the_step():
+    """Its state is dropped, and with it what it has added."""
+
+    class Looks(keras.Model):
+        def train_step(self, state, data):
+            self.stateless_call(*state[:2], data[0])
+            return super().train_step(state, data)
+
+    plain = sequential()
+    found = []
+    for kind in (keras.Model, Looks):
+        model = kind(plain.inputs, plain.outputs)
+        model = attach_penalty(model, "dense_4", l2=0.01)
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        found.append(fit(model, PenaltyMonitor(None)))
+    assert found[0][KEY] == pytest.approx(found[1][KEY], rel=1e-6)
+
+
+def test_a_layer_that_is_called_in_some_steps_only():
+    """The terms are what is in the loss, beside those of others or not."""
+
+    class Alternating(keras.Model):
+        steps = 0
+
+        def __init__(self):
+            super().__init__()
+            self.layers_in_turn = [
+                layers.Dense(3, name=name, trainable=False)
+                for name in ("even", "odd")
+            ]
+            self.head = layers.Dense(1)
+
+        def build(self, input_shape):
+            for layer in self.layers_in_turn:
+                layer.build(input_shape)
+            self.head.build((None, 3))
+
+        def call(self, x, training=False):
+            self.steps += bool(training)
+            return self.head(self.layers_in_turn[self.steps % 2](x))
+
+    for names in ("even", ["even", "odd"]):
+        model = Alternating()
+        x = data(8)[0]
+        for model.steps in (0, 1):  # both are called once
+            model(x)
+        model = attach_penalty(model, names, l2=0.5)
+        model.compile(
+            keras.optimizers.SGD(0.0),
+            "mse",
+            metrics=["mse"],
+            run_eagerly=True,
+        )
+        (loss,), (task,), *terms = model.fit(
+            x,
+            np.zeros((8, 1), "float32"),
+            batch_size=2,
+            verbose=0,
+            callbacks=[PenaltyMonitor(None)],
+        ).history.values()
+        assert sum(term for (term,) in terms) == pytest.approx(
+            loss - task, rel=1e-4
+        )
+        assert loss > task
+
+
+def test_another_model_with_the_layer_is_evaluated_in_a_fit():
+    model = quick()
+    outputs = model.get_layer("dense_4").output
+    other = keras.Model(model.inputs, outputs)
+    other.compile("sgd", "mse")
+    x, _ = data()
+    zeros = np.zeros((len(x), *outputs.shape[1:]), "float32")
+
+    class Evaluating(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            other.evaluate(
+                x, zeros, verbose=0, callbacks=[PenaltyMonitor(None)]
+            )
+
+    before = len(model.variables)
+    history = fit(
+        model,
+        PenaltyMonitor(None),
+        Evaluating(),
+        epochs=3,
+        validation_data=data(),
+    )
+    assert len(history[f"val_{KEY}"]) == 3
+    assert len(model.variables) == before
+    assert not hasattr(model.train_function, "armed")
+
+
+def test_another_number_of_units_in_every_batch(tmp_path):
+    class Scores(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scores = layers.Activation("softmax", name="scores")
+            self.head = layers.Dense(1)
+
+        def call(self, x):
+            scores = self.scores(ops.matmul(x, ops.transpose(x, (0, 2, 1))))
+            return self.head(ops.matmul(scores, x))
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            length = (4, 6)[index]
+            return np.ones((2, length, 3)), np.zeros((2, length, 1))
+
+    model = Scores()
+    model(np.zeros((2, 4, 3), "float32"))
+    model = watch_activations(model, "scores")
+    model.compile("sgd", "mse", jit_compile=BACKEND == "jax")
+    model.fit(
+        Batches(),
+        shuffle=False,
+        verbose=0,
+        callbacks=[PenaltyMonitor(tmp_path, statistics_freq=1)],
+    )
+    run = event_logs.read(tmp_path)["actpen/train"]
+    (minimum,) = run["activation.min/scores"].values
+    assert minimum == pytest.approx(1 / 6)
 
 
 def test_a_step_of_the_users_own():
