@@ -84,10 +84,12 @@ class Allowance:
     def spending(self) -> Iterator[None]:
         """It is done in this block."""
         start = self._clock()
-        yield
-        now = self._clock()
-        pause = max((now - start) / self.share, now - self._start)
-        self._end = now + pause
+        try:
+            yield
+        finally:
+            now = self._clock()
+            pause = max((now - start) / self.share, now - self._start)
+            self._end = now + pause
 
 
 class MeasuredPace:
