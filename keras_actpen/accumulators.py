@@ -35,9 +35,8 @@ class TermTotals(DeviceState):
 
     Each term is weighted by the batch size, as Keras weighs the loss that it
     reports, and counts as 0 in steps in which its layer is not called. The
-    sums are compensated (Kahan 1965, "Further remarks on
-    reducing truncation errors"): they stay exact to float32 however many
-    batches there are.
+    sums are compensated (Kahan 1965, "Further remarks on reducing truncation
+    errors"): they stay exact to float32 however many batches there are.
 
     Args:
         terms: The terms.
