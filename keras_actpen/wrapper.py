@@ -3,7 +3,7 @@
 import functools
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -168,36 +168,54 @@ class PenalizedLayer(DelegatingLayer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
-        layer, places = self.wrapped_layer, self.places
+        layer = self.wrapped_layer
 
-        def observed(
-            *args: Any, **kwargs: Any
-        ) -> tuple[Any, list[list[Tensor]]]:
-            outputs, watched = observed_call(layer, places, args, kwargs)
+        def observed(*args: Any, **kwargs: Any) -> tuple[Any, Watched]:
+            return observed_call(layer, self.places, args, kwargs)
+
+        def penalized(*args: Any, **kwargs: Any) -> tuple[Any, Watched]:
+            outputs, watched = observed(*args, **kwargs)
+            # For the errors alone: a function that returns no scalar.
+            self._term_values(watched)
+            return outputs, watched
+
+        # One trace, which is what takes the time.
+        try:
+            outputs, watched = self._traced(penalized, args, kwargs)
+        except Exception:
+            # Rather the error of a target that the penalty is not for.
+            self._check_targets(self._traced(observed, args, kwargs)[1])
+            raise
+        self._check_targets(watched)
+        if isinstance(layer, keras.Model):
+            return outputs
+        return layer.compute_output_spec(*args, **kwargs)
+
+    def _traced(
+        self,
+        call: Callable[..., tuple[Any, Watched]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, dict[Place, list[Tensor]]]:
+        """Specs of the outputs and of the tensors at each watched place."""
+
+        def without_masks(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            outputs, watched = call(*args, **kwargs)
             return outputs, [
                 [tensor for tensor, _ in tensors]
                 for tensors in watched.values()
             ]
 
-        def penalized(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
-            return self._term_values(
-                observed_call(layer, places, args, kwargs)[1]
-            )
+        outputs, found = internals.output_spec(without_masks, args, kwargs)
+        return outputs, dict(zip(self.places, found, strict=True))
 
-        outputs, found = internals.output_spec(observed, args, kwargs)
-        watched = dict(zip(places, found, strict=True))
+    def _check_targets(self, watched: Mapping[Place, list[Tensor]]) -> None:
         for place, tensors in watched.items():
             self._note_units(place, tensors)
-        activation = getattr(layer, "activation", None)
+        activation = getattr(self.wrapped_layer, "activation", None)
         for term in self.terms.values():
             for tensor in watched[term.place]:
                 term.penalty.check_target(tensor, activation, term.place.on)
-        if self.terms:
-            # For the errors alone: a function that returns no scalar.
-            internals.output_spec(penalized, args, kwargs)
-        if isinstance(layer, keras.Model):
-            return outputs
-        return layer.compute_output_spec(*args, **kwargs)
 
     def save_assets(self, path: str) -> None:
         """Save the wrapped layer's assets; warn if the penalty gets lost."""
