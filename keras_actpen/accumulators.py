@@ -1,7 +1,7 @@
 """Device state that one training or evaluation of a model accumulates."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import keras
@@ -212,29 +212,32 @@ class TermRecorder:
         self.phase = phase
         self.samples = samples
         self._trace = _running_trace()
-        self._unadded: dict[TermKey, Tensor] = {}
+        # Not their values: torch runs the gradients in the order in which
+        # values are computed, and a step in another order takes longer.
+        self._unadded: list[tuple[str, Callable[[], dict[str, Tensor]]]] = []
 
     def record(
-        self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
+        self,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
         path = self.state.paths.get(id(layer))
-        if path is None or not terms:
+        if path is None or not layer.terms:
             return
-        values = {(path, name): value for name, value in terms.items()}
-        if _running_trace() is not self._trace:
-            # Nobody can at the end of the step.
-            self.state.totals[self.phase].add(values, self.samples, 0.0)
+        if _running_trace() is self._trace:
+            self._unadded.append((path, terms))
             return
-        for key, value in values.items():
-            before = self._unadded.get(key)
-            self._unadded[key] = value if before is None else before + value
+        # Nobody can at the end of the step.
+        values = {(path, name): value for name, value in terms().items()}
+        self.state.totals[self.phase].add(values, self.samples, 0.0)
 
     def finish(self) -> None:
         """End the step: count its samples, add all that could wait at once."""
         if self.phase in self.state.totals:
             totals = self.state.totals[self.phase]
-            totals.add(self._unadded, self.samples, 1.0)
+            totals.add(self._unadded_values(), self.samples, 1.0)
 
     def finish_functional(self, sums: Tensor) -> Tensor:
         """End a step of JAX, whose variables' values are handed on.
@@ -246,7 +249,16 @@ class TermRecorder:
             The value to hand on.
         """
         totals = self.state.totals[self.phase]
-        return totals.sums_after(sums, self._unadded, self.samples, 1.0)
+        values = self._unadded_values()
+        return totals.sums_after(sums, values, self.samples, 1.0)
+
+    def _unadded_values(self) -> dict[TermKey, Tensor]:
+        values: dict[TermKey, Tensor] = {}
+        for path, terms in self._unadded:
+            for name, value in terms().items():
+                before = values.get((path, name))
+                values[path, name] = value if before is None else before + value
+        return values
 
 
 class StatisticsRecorder(TermRecorder):
@@ -261,7 +273,10 @@ class StatisticsRecorder(TermRecorder):
         self._unjoined: dict[PlaceKey, None] = {}
 
     def record(
-        self, layer: PenalizedLayer, watched: Watched, terms: dict[str, Tensor]
+        self,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
         super().record(layer, watched, terms)

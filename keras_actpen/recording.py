@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from keras_actpen.tensors import MaskedTensors, Tensor
@@ -15,7 +15,7 @@ class Recorder(Protocol):
         self,
         layer: Any,
         watched: dict[Any, MaskedTensors],
-        terms: dict[str, Tensor],
+        terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer.
 
@@ -23,7 +23,8 @@ class Recorder(Protocol):
             layer: The `PenalizedLayer` that was called.
             watched: For each watched place of the layer the list of its
                 `(activations, mask)`.
-            terms: For each term its coefficient times its value, a scalar.
+            terms: Returns for each term its coefficient times its value, a
+                scalar; what the loss has, if it has been asked for before.
         """
 
 
@@ -57,11 +58,12 @@ class ValueRecorder:
         self,
         layer: Any,
         watched: dict[Any, MaskedTensors],
-        terms: dict[str, Tensor],
+        terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
-        values = self.values.setdefault(id(layer), dict.fromkeys(terms, 0.0))
-        for name, value in terms.items():
+        new = terms()
+        values = self.values.setdefault(id(layer), dict.fromkeys(new, 0.0))
+        for name, value in new.items():
             values[name] = values[name] + value
 
 

@@ -118,7 +118,7 @@ class PenalizedLayer(DelegatingLayer):
             calls_of(self).append(call)
         recorder = recording.current()
         if recorder is not None:
-            values = self._values_of(call)
+            values = functools.partial(self._values_of, call)
             with internals.own_losses(call.entry):
                 recorder.record(self, watched, values)
         return outputs
