@@ -160,7 +160,10 @@ class ActivationStatistics(DeviceState):
         _write(self.counts, row, ops.concatenate([words, counts[6:]]))
         where = self.slices[row]
         # A batch with other units says nothing of these.
-        if where is not None and new.fired.shape == (where.stop - where.start,):
+        if where is not None and new.fired.shape[0] in (
+            None,
+            where.stop - where.start,
+        ):
             old = ops.convert_to_tensor(self.fired)
             parts = [
                 old[: where.start],
