@@ -310,6 +310,20 @@ def test_the_rows_of_a_table_are_apart():
         np.testing.assert_array_equal(snapshots[row].histogram, alone.histogram)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes of TensorFlow")
+def test_units_that_the_graph_does_not_know():
+    import tensorflow as tf
+
+    statistics = ActivationStatistics([7])
+    step = tf.function(
+        lambda x: take_in(statistics, x),
+        input_signature=[tf.TensorSpec((None, None))],
+    )
+    step(CASES["relu, one dead unit"])
+    (snapshot,) = statistics.read()
+    assert_values(snapshot.values(), expected(CASES["relu, one dead unit"]))
+
+
 def test_no_tensor_has_known_units():
     statistics = ActivationStatistics([None])
     take_in(statistics, ops.convert_to_tensor(CASES["1-D"]))
