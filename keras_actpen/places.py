@@ -71,15 +71,28 @@ def observed_call(
     else:
         outputs = layer(*args, **kwargs)
         preactivation = None
+    return outputs, watched_at(
+        places, layer, outputs, args, kwargs, preactivation
+    )
+
+
+def watched_at(
+    places: Sequence[Place],
+    layer: keras.layers.Layer,
+    outputs: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    preactivation: Tensor | None = None,
+) -> Watched:
+    """The tensors at each place of a call, by what it was given and gave."""
     padding = padding_mask(type(layer).call, args, kwargs)
-    watched = {
+    return {
         place: [
             (tensor, mask_for(tensor, mask, padding))
             for tensor, mask in tensors_at(place, layer, outputs, preactivation)
         ]
         for place in places
     }
-    return outputs, watched
 
 
 @contextlib.contextmanager

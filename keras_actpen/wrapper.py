@@ -3,7 +3,7 @@
 import functools
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -15,7 +15,14 @@ from keras_actpen.delegation import DelegatingLayer
 from keras_actpen.descriptions import described, parts
 from keras_actpen.penalties.base import check_term_name
 from keras_actpen.pending import Call, calls_of
-from keras_actpen.places import Place, Watched, observed_call
+from keras_actpen.places import (
+    Place,
+    Watched,
+    mask_for,
+    observed_call,
+    padding_mask,
+    watched_at,
+)
 from keras_actpen.registration import serializable
 from keras_actpen.tensors import MaskedTensors, Tensor
 
@@ -168,53 +175,54 @@ class PenalizedLayer(DelegatingLayer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
-        layer = self.wrapped_layer
-
-        def observed(*args: Any, **kwargs: Any) -> tuple[Any, Watched]:
-            return observed_call(layer, self.places, args, kwargs)
-
-        def penalized(*args: Any, **kwargs: Any) -> tuple[Any, Watched]:
-            outputs, watched = observed(*args, **kwargs)
-            # For the errors alone: a function that returns no scalar.
-            self._term_values(watched)
-            return outputs, watched
-
-        # One trace, which is what takes the time.
-        try:
-            outputs, watched = self._traced(penalized, args, kwargs)
-        except Exception:
-            # Rather the error of a target that the penalty is not for.
-            self._check_targets(self._traced(observed, args, kwargs)[1])
-            raise
+        outputs, watched = self._observed_spec(args, kwargs)
         self._check_targets(watched)
-        if isinstance(layer, keras.Model):
-            return outputs
-        return layer.compute_output_spec(*args, **kwargs)
 
-    def _traced(
-        self,
-        call: Callable[..., tuple[Any, Watched]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Any, dict[Place, list[Tensor]]]:
-        """Specs of the outputs and of the tensors at each watched place."""
+        def values(*watched: MaskedTensors) -> list[Tensor]:
+            by_place = dict(zip(self.places, watched, strict=True))
+            return list(self._term_values(by_place).values())
 
-        def without_masks(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            outputs, watched = call(*args, **kwargs)
+        # For the errors alone: a function that returns no scalar.
+        internals.output_spec(values, tuple(watched.values()), {})
+        return outputs
+
+    def _observed_spec(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Watched]:
+        """Specs of the outputs and of what is watched."""
+        layer = self.wrapped_layer
+        if not isinstance(layer, keras.Model) and all(
+            place.on == "output" for place in self.places
+        ):
+            # Most layers know it without being traced, which takes longer.
+            outputs = layer.compute_output_spec(*args, **kwargs)
+            return outputs, watched_at(
+                self.places, layer, outputs, args, kwargs
+            )
+
+        def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            outputs, watched = observed_call(layer, self.places, args, kwargs)
             return outputs, [
                 [tensor for tensor, _ in tensors]
                 for tensors in watched.values()
             ]
 
-        outputs, found = internals.output_spec(without_masks, args, kwargs)
-        return outputs, dict(zip(self.places, found, strict=True))
+        outputs, found = internals.output_spec(observed, args, kwargs)
+        padding = padding_mask(type(layer).call, args, kwargs)
+        watched = {
+            place: [(one, mask_for(one, None, padding)) for one in tensors]
+            for place, tensors in zip(self.places, found, strict=True)
+        }
+        if isinstance(layer, keras.Model):
+            return outputs, watched
+        return layer.compute_output_spec(*args, **kwargs), watched
 
-    def _check_targets(self, watched: Mapping[Place, list[Tensor]]) -> None:
+    def _check_targets(self, watched: Watched) -> None:
         for place, tensors in watched.items():
-            self._note_units(place, tensors)
+            self._note_units(place, [tensor for tensor, _ in tensors])
         activation = getattr(self.wrapped_layer, "activation", None)
         for term in self.terms.values():
-            for tensor in watched[term.place]:
+            for tensor, _ in watched[term.place]:
                 term.penalty.check_target(tensor, activation, term.place.on)
 
     def save_assets(self, path: str) -> None:
