@@ -103,8 +103,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         "one run, medians over rounds in which every arm ran once, in random "
         "order; in brackets the 95 % bootstrap interval. A/A noise is how "
         "far from 1 the interval of the baseline against itself reaches. "
-        "*Within noise*: beyond the limit by less than that; *too noisy*: "
-        f"so too, but the noise is above {LARGEST_NOISE:g}.",
+        "*Within noise*: beyond the limit by less than that, or the interval "
+        "reaches the limit; *too noisy*: no verdict, because that noise or "
+        "what the interval reaches beyond the limit is above "
+        f"{LARGEST_NOISE:g} of the limit.",
         *(_machine(e) for e in results["environments"].values()),
         "## Overview",
         overview(comparisons),

@@ -26,19 +26,20 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """`met`, `not met`, or, if the A/A noise may hide it, a word for that.
+        """`met`, `not met`, or, if the noise may hide it, a word for that.
 
-        The noise counts as an excuse only while it is small.
+        Noise counts as an excuse only while it is small, that of the baseline
+        and that of the ratio itself, whose interval then ends near the limit.
         """
         limit, ratio = self.target.limit, self.ratio
-        quiet = self.noise <= LARGEST_NOISE
         if self.target.least:
-            clear, likely = ratio.low >= limit, ratio.median >= limit
+            beyond, likely = limit - ratio.low, ratio.median >= limit
             close = ratio.high >= limit
         else:
-            clear, likely = ratio.high <= limit, ratio.median <= limit
-            close = ratio.median <= limit * (1 + self.noise)
-        if clear or (likely and quiet):
+            beyond, likely = ratio.high - limit, ratio.median <= limit
+            close = min(ratio.low, ratio.median / (1 + self.noise)) <= limit
+        quiet = max(self.noise, beyond / limit) <= LARGEST_NOISE
+        if beyond <= 0 or (likely and quiet):
             return "met"
         if not close:
             return "not met"
