@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ BUCKETS = 30  # TensorBoard's own number.
 
 
 class Elements:
-    """The elements of activations, as several statistics need them.
+    """What the statistics need of the elements of activations.
 
     Args:
         activations: Float tensor of shape `(batch, ..., units)`.
@@ -37,36 +38,53 @@ class Elements:
 
     Attributes:
         seen: How many there are that are not masked.
-        counted: Which of them are finite and not masked.
+        count: How many of those are finite.
         fired: For each unit how many of those are not 0.
-        others: How many of all elements are not among these.
         low: The smallest that is not 0, on all replicas, so that replicas can
             add up their histograms; infinity if there is none.
         high: The largest likewise, or minus infinity.
         start: `low`, or 0 if there is none.
-        offsets: What `backend.offsets` makes of those that are not 0, and of
-            `start` in the place of all others: one tensor serves all sums.
+        sums: What `backend.mean_and_m2` needs of those that are not 0.
+        buckets: Counts of those in buckets from `start` to `high`.
     """
 
     def __init__(self, activations: Tensor, mask: Tensor | None = None):
-        values, counted, seen = counted_elements(activations, mask)
-        self.seen: Tensor = seen
-        self.counted: Tensor = counted
-        nonzero = ops.logical_and(counted, ops.not_equal(values, 0.0))
-        self.fired: Tensor = count_by_unit(nonzero)
-        size = ops.cast(ops.size(values), "int")
-        self.others: Tensor = size - total(self.fired)
+        parts = [
+            counted_elements(*part) for part in backend.parts(activations, mask)
+        ]
+        self.seen: Tensor = _added(seen for _, _, seen in parts)
+        self.count: Tensor = total(
+            _added(count_by_unit(counted) for _, counted, _ in parts)
+        )
+        found = [
+            (x, ops.logical_and(counted, ops.not_equal(x, 0.0)))
+            for x, counted, _ in parts
+        ]
+        self.fired: Tensor = _added(count_by_unit(some) for _, some in found)
+        size = _added(ops.cast(ops.size(x), "int") for x, _ in found)
+        others = size - total(self.fired)
+        smallest = (
+            ops.min(backend.filled(x, some, np.inf), initial=np.inf)
+            for x, some in found
+        )
         self.low: Tensor = backend.replica_min(
-            ops.min(ops.where(nonzero, values, np.inf), initial=np.inf)
+            functools.reduce(ops.minimum, smallest)
         )
-        some = ops.isfinite(self.low)
-        self.start: Tensor = ops.where(some, self.low, 0.0)
-        values = ops.where(nonzero, values, self.start)
-        high = ops.max(values, initial=-np.inf)
-        self.high: Tensor = ops.where(
-            some, -backend.replica_min(-high), -np.inf
-        )
-        self.offsets: Tensor = backend.offsets(values, self.start)
+        has_any = ops.isfinite(self.low)
+        self.start: Tensor = ops.where(has_any, self.low, 0.0)
+        # `start` in the place of all others: one tensor serves all sums.
+        values = [backend.filled(x, some, self.start) for x, some in found]
+        largest = (ops.max(x, initial=-np.inf) for x in values)
+        high = -backend.replica_min(-functools.reduce(ops.maximum, largest))
+        self.high: Tensor = ops.where(has_any, high, -np.inf)
+        edges = self.start, ops.maximum(self.high, self.start)
+        self.sums: list[tuple[Tensor, Tensor]] = []
+        counts = []
+        for x in values:
+            offsets = backend.offsets(x, self.start)
+            self.sums.append(backend.sums(offsets))
+            counts.append(backend.raw_counts(offsets, *edges, BUCKETS))
+        self.buckets: Tensor = backend.bucket_counts(counts, others)
 
 
 class ActivationStatistics(DeviceState):
@@ -127,7 +145,7 @@ class ActivationStatistics(DeviceState):
         state = ops.convert_to_tensor(self.measures)[row]
         counts = ops.convert_to_tensor(self.counts)[row]
 
-        count = total(count_by_unit(new.counted))
+        count = new.count
         zeros = count - total(new.fired)
         words = add_to_words(
             ops.reshape(counts[:6], (2, 3)),
@@ -140,7 +158,7 @@ class ActivationStatistics(DeviceState):
         scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
         n = ops.maximum(ops.cast(count, "float32"), 1.0)
         mean, m2 = backend.mean_and_m2(
-            new.offsets, new.start, n, ops.cast(zeros, "float32"), scale
+            new.sums, new.start, n, ops.cast(zeros, "float32"), scale
         )
         m2 = ops.maximum(m2, 0.0)
 
@@ -184,10 +202,7 @@ class ActivationStatistics(DeviceState):
             new: Its elements.
         """
         high = ops.maximum(new.high, new.start)
-        buckets = backend.bucket_counts(
-            new.offsets, new.start, high, BUCKETS, new.others
-        )
-        buckets = ops.cast(buckets, self.counts.dtype)
+        buckets = ops.cast(new.buckets, self.counts.dtype)
         # All values equal: all are in the first bucket.
         buckets = ops.where(
             ops.equal(new.start, high), ops.flip(buckets), buckets
@@ -221,6 +236,10 @@ class ActivationStatistics(DeviceState):
             )
             for row, where in enumerate(self.slices)
         ]
+
+
+def _added(parts: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(operator.add, parts)
 
 
 def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:

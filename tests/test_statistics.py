@@ -220,7 +220,15 @@ def test_large_batch_equals_tensorboard():
 
 
 @pytest.mark.parametrize(
-    ("shape", "mask_rank"), [((6, 5, 4), 2), ((6, 5, 4), 1), ((6, 5, 2, 4), 2)]
+    ("shape", "mask_rank"),
+    [
+        ((6, 5, 4), 2),
+        ((6, 5, 4), 1),
+        ((6, 5, 2, 4), 2),
+        # In parts on torch, of several examples and of one.
+        ((600, 30, 20), 2),
+        ((2, 400, 400), 1),
+    ],
 )
 def test_masked_positions_count_nowhere(shape, mask_rank):
     mask = np.random.default_rng(1).random(shape[:mask_rank]) < 0.6

@@ -3,6 +3,7 @@
 The only package that may import a backend, and only the one Keras has chosen.
 """
 
+from keras_actpen.backend.elements import filled, parts
 from keras_actpen.backend.execution import (
     below_root,
     compiled,
@@ -25,22 +26,27 @@ from keras_actpen.backend.sums import (
     mean_and_m2,
     offsets,
     precise_sum,
+    raw_counts,
     scaled,
     sum_of_absolutes,
     sum_of_squares,
+    sums,
 )
 
 __all__ = [
     "below_root",
     "bucket_counts",
     "compiled",
+    "filled",
     "is_chief",
     "is_in_reach",
     "local_values",
     "mean_and_m2",
     "offsets",
+    "parts",
     "precise_sum",
     "random_state_kept",
+    "raw_counts",
     "replica_count",
     "replica_mean",
     "replica_min",
@@ -49,6 +55,7 @@ __all__ = [
     "strategy_scope",
     "sum_of_absolutes",
     "sum_of_squares",
+    "sums",
     "value_and_gradients",
     "wait_for",
 ]

@@ -1,6 +1,8 @@
 """Sums over all elements, by the fastest way that is exact enough."""
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -106,10 +108,31 @@ def offsets(values: Tensor, start: Tensor) -> Tensor:
     return values.double().sub_(start.double())
 
 
-def bucket_counts(
-    offsets: Tensor, low: Tensor, high: Tensor, buckets: int, others: Tensor
+def bucket_counts(raw: Iterable[Tensor], others: Tensor) -> Tensor:
+    """Counts of values in equal buckets, the last one closed.
+
+    Args:
+        raw: `raw_counts` of the values, in one part or more.
+        others: Integer scalar, how many of the values, all of them equal to
+            the left edge, are there for others that do not count.
+
+    Returns:
+        Integer tensor of shape `(buckets,)`.
+    """
+    counts = functools.reduce(operator.add, raw)
+    return keras.ops.concatenate(
+        [
+            counts[:1] - keras.ops.cast(others, counts.dtype),
+            counts[1:-2],
+            counts[-2:-1] + counts[-1:],
+        ]
+    )
+
+
+def raw_counts(
+    offsets: Tensor, low: Tensor, high: Tensor, buckets: int
 ) -> Tensor:
-    """Counts of values in `buckets` equal buckets from `low` to `high`.
+    """Counts of values in equal buckets and of those on the right edge.
 
     The index is computed in float64, as NumPy and TensorBoard do: in float32
     thousands of values land one bucket off, and a range beyond 3.4e38
@@ -121,27 +144,11 @@ def bucket_counts(
         low: Float32 scalar, the left edge of the first bucket.
         high: Float32 scalar, the right edge of the last bucket. If it equals
             `low` everything counts in the first bucket.
-        buckets: Number of buckets, at least 3. The last one is closed.
-        others: Integer scalar, how many of the values, all of them equal to
-            `low`, are there for others that do not count.
+        buckets: Number of buckets, at least 3.
 
     Returns:
-        Integer tensor of shape `(buckets,)`.
+        Integer tensor of shape `(buckets + 1,)`.
     """
-    raw = _raw_counts(offsets, low, high, buckets)
-    return keras.ops.concatenate(
-        [
-            raw[:1] - keras.ops.cast(others, raw.dtype),
-            raw[1 : buckets - 1],
-            raw[buckets - 1 : buckets] + raw[buckets:],
-        ]
-    )
-
-
-def _raw_counts(
-    offsets: Tensor, low: Tensor, high: Tensor, buckets: int
-) -> Tensor:
-    """Counts of each bucket and of the values on the right edge."""
     size = buckets + 1
     if keras.backend.backend() == "tensorflow":
         low, high = tf.cast(low, "float64"), tf.cast(high, "float64")
@@ -170,8 +177,27 @@ def _raw_counts(
     return counts.index_add_(0, index, index.new_ones(1).expand(index.shape))
 
 
+def sums(offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and sum of squares in float64, for `mean_and_m2` alone.
+
+    Args:
+        offsets: What `offsets` returns.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return tf.reduce_sum(offsets), 2 * tf.nn.l2_loss(offsets)
+    if keras.backend.backend() == "jax":
+        with jax.enable_x64(True):
+            return jnp.sum(offsets), jnp.sum(jnp.square(offsets))
+    flat = offsets.reshape(-1)
+    return torch.sum(flat), torch.dot(flat, flat)
+
+
 def mean_and_m2(
-    offsets: Tensor, start: Tensor, n: Tensor, zeros: Tensor, scale: Tensor
+    sums: Iterable[tuple[Tensor, Tensor]],
+    start: Tensor,
+    n: Tensor,
+    zeros: Tensor,
+    scale: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Mean of values and sum of their squared deviations from it.
 
@@ -181,8 +207,9 @@ def mean_and_m2(
     sum of squares of 2.8 million was 1e-3 off, 0.1 at worst.
 
     Args:
-        offsets: `offsets(values, start)` of the values other than 0, and 0
-            for all others.
+        sums: `sums` of the values in one part or more, of
+            `offsets(values, start)` for those other than 0, and 0 for all
+            others.
         start: Float32 scalar, one of the values.
         n: Float32 scalar, the number of values, at least 1.
         zeros: Float32 scalar, how many of them are 0.
@@ -192,24 +219,25 @@ def mean_and_m2(
         The mean in units of `scale`, and the sum of squares in units of its
         square, as float32 scalars.
     """
+    # Of one part, JAX's, nothing is added, which only float64 mode can.
+    total, squares = (
+        functools.reduce(operator.add, one) for one in zip(*sums, strict=True)
+    )
     if keras.backend.backend() == "tensorflow":
         scalars = [tf.cast(x, "float64") for x in (start, n, zeros, scale)]
-        sums = tf.reduce_sum(offsets), 2 * tf.nn.l2_loss(offsets)
         return tuple(
-            tf.cast(x, "float32") for x in _mean_and_m2(*sums, *scalars)
+            tf.cast(x, "float32")
+            for x in _mean_and_m2(total, squares, *scalars)
         )
     if keras.backend.backend() == "jax":
         with jax.enable_x64(True):
             scalars = map(_jax_double, (start, n, zeros, scale))
-            sums = jnp.sum(offsets), jnp.sum(jnp.square(offsets))
             return tuple(
                 jax.lax.convert_element_type(x, "float32")
-                for x in _mean_and_m2(*sums, *scalars)
+                for x in _mean_and_m2(total, squares, *scalars)
             )
     scalars = [x.double() for x in (start, n, zeros, scale)]
-    flat = offsets.reshape(-1)
-    sums = torch.sum(flat), torch.dot(flat, flat)
-    return tuple(x.float() for x in _mean_and_m2(*sums, *scalars))
+    return tuple(x.float() for x in _mean_and_m2(total, squares, *scalars))
 
 
 def _mean_and_m2(

@@ -90,9 +90,10 @@ class Quantiles(OptionalStatistic):
         low, high = ops.cast(_LOW, "float32"), ops.cast(_HIGH, "float32")
         values = ops.where(counted, logarithm, low)
         others = ops.sum(ops.cast(ops.logical_not(counted), "int"))
-        counts = backend.bucket_counts(
-            backend.offsets(values, low), low, high, _BUCKETS, others
+        raw = backend.raw_counts(
+            backend.offsets(values, low), low, high, _BUCKETS
         )
+        counts = backend.bucket_counts([raw], others)
         return ops.cast(counts, self.counts.dtype)
 
     def read(self) -> Values:
