@@ -335,6 +335,27 @@ def test_an_overhead_that_is_not_seen_has_a_least_ratio(spread, verdict):
     assert f"no overhead seen | 0.000 | {verdict} |" in table
 
 
+@pytest.mark.parametrize(
+    ("all_64", "row"), [(1.64, "1 (1..1)"), (1.968, "1.2 (1.2..1.2)")]
+)
+def test_growth_is_held_against_that_of_16_layers(all_64, row):
+    costs = {
+        "bare": [1.0] * 3,
+        "bare" + AGAIN: [1.0] * 3,
+        "attach_penalty on 16": [1.16] * 3,
+        "attach_penalty on 64": [all_64] * 3,
+    }
+    found = Comparison(
+        "penalized_layers/deep_mlp", "jax", "bare", "seconds", costs, {}
+    )
+    (growth,) = (
+        target
+        for target in targets.TARGETS
+        if target.pattern == "penalized_layers/*"
+    )
+    assert report.ratio_text(growth.value(found)) == row
+
+
 def test_targets_without_a_measurement_are_shown():
     rows = report.target_table([]).splitlines()[2:]
     assert len(rows) == len(targets.TARGETS)
