@@ -182,8 +182,9 @@ class PenalizedLayer(DelegatingLayer):
             by_place = dict(zip(self.places, watched, strict=True))
             return list(self._term_values(by_place).values())
 
-        # For the errors alone: a function that returns no scalar.
-        internals.output_spec(values, tuple(watched.values()), {})
+        if self.terms:
+            # For the errors alone: a function that returns no scalar.
+            internals.output_spec(values, tuple(watched.values()), {})
         return outputs
 
     def _observed_spec(
