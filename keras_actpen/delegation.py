@@ -93,13 +93,16 @@ class DelegatingLayer(internals.TransparentLayer):
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the wrapped layer."""
+        # On torch sub-layers are not among the plain attributes.
+        modules = vars(self).get("_modules", {})
+        if name in modules:
+            return modules[name]
         inherited = getattr(super(), "__getattr__", None)
         if inherited is not None:
             with contextlib.suppress(AttributeError):
                 return inherited(name)
         if not name.startswith("__") and name not in _plain_attributes():
-            # On torch sub-layers are not among the plain attributes.
-            attributes = {**vars(self).get("_modules", {}), **vars(self)}
+            attributes = modules or vars(self)
             if "wrapped_layer" in attributes:
                 return getattr(attributes["wrapped_layer"], name)
         raise AttributeError(
@@ -128,4 +131,4 @@ def _plain_attributes() -> frozenset[str]:
     """Attributes of any built layer, which must never be delegated."""
     layer = keras.layers.Layer()
     layer.build(None)
-    return frozenset(dir(layer))
+    return frozenset(dir(layer)) - {"activity_regularizer"}

@@ -5,6 +5,7 @@
 
 import threading
 import weakref
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,19 @@ class Call:
     values: dict[str, Tensor] | None = None
 
 
-# Replicas of a tf.distribute strategy run in threads of their own, in turns.
-_local = threading.local()
+class _Calls(threading.local):
+    """Replicas of a tf.distribute strategy run in threads, in turns."""
+
+    def __init__(self):
+        self.of_layers: MutableMapping[Any, list[Call]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.of_scopes: MutableMapping[
+            Any, MutableMapping[Any, list[Call]]
+        ] = weakref.WeakKeyDictionary()
+
+
+_calls = _Calls()
 
 
 def calls_of(layer: Any) -> list[Call]:
@@ -36,8 +48,9 @@ def calls_of(layer: Any) -> list[Call]:
 
     What is kept for a scope goes with it, or JAX's tracers would leak.
     """
-    if not hasattr(_local, "calls"):
-        _local.calls = weakref.WeakKeyDictionary()
-    owner = internals.stateless_scope() or layer
-    of_owner = _local.calls.setdefault(owner, weakref.WeakKeyDictionary())
-    return of_owner.setdefault(layer, [])
+    scope = internals.stateless_scope()
+    if scope is None:
+        return _calls.of_layers.setdefault(layer, [])
+    if scope not in _calls.of_scopes:
+        _calls.of_scopes[scope] = weakref.WeakKeyDictionary()
+    return _calls.of_scopes[scope].setdefault(layer, [])

@@ -1,8 +1,7 @@
 """Where a layer is looked at: its outputs or its pre-activation."""
 
 import contextlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +84,7 @@ def watched_at(
     preactivation: Tensor | None = None,
 ) -> Watched:
     """The tensors at each place of a call, by what it was given and gave."""
-    padding = padding_mask(type(layer).call, args, kwargs)
+    padding = padding_mask(layer, args, kwargs)
     return {
         place: [
             (tensor, mask_for(tensor, mask, padding))
@@ -148,11 +147,14 @@ def tensors_at(
     preactivation: Tensor | None,
 ) -> MaskedTensors:
     """Tensors at a place of a layer, each with its mask or None."""
-    flat = tree.flatten(outputs)
     if place.on == "preactivation":
-        chosen = [(preactivation, internals.mask_of(flat[0]))]
+        mask = internals.mask_of(tree.flatten(outputs)[0])
+        chosen = [(preactivation, mask)]
     elif place.output == "all":
-        chosen = [(tensor, internals.mask_of(tensor)) for tensor in flat]
+        chosen = [
+            (tensor, internals.mask_of(tensor))
+            for tensor in tree.flatten(outputs)
+        ]
     else:
         tensor = _chosen_output(layer, outputs, place.output)
         chosen = [(tensor, internals.mask_of(tensor))]
@@ -198,10 +200,10 @@ _PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
 
 
 def padding_mask(
-    call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor | None:
     """Padding mask among the arguments of a call, or None."""
-    parameters = list(inspect.signature(call).parameters)[1:]
+    parameters = layer.call_signature_parameters
     named = {**dict(zip(parameters, args, strict=False)), **kwargs}
     for name in _PADDING_MASKS:
         if named.get(name) is not None:

@@ -98,7 +98,7 @@ class Probe:
         # Not earlier: Keras puts a mask on a tensor after the layer's call.
         self.watched = []
         for args, kwargs, outputs, preactivation in calls:
-            padding = padding_mask(type(layer).call, args, kwargs)
+            padding = padding_mask(layer, args, kwargs)
             for tensor, mask in tensors_at(
                 place, layer, outputs, preactivation
             ):

@@ -90,10 +90,7 @@ class PenalizedLayer(DelegatingLayer):
     ):
         place = Place(on, output)
         terms = terms_by_name(penalties, place, layer.name)
-        # Rematerialising the wrapper would compute its terms twice and, on
-        # JAX, leak the tracers of the added loss.
-        with keras.RematScope(mode=None):
-            super().__init__(layer)
+        super().__init__(layer)
         self.supports_jit: bool = layer.supports_jit
         self.supports_masking = True
         self.terms = terms
@@ -165,13 +162,10 @@ class PenalizedLayer(DelegatingLayer):
         }
 
     def _note_units(self, place: Place, tensors: list[Tensor]) -> None:
-        sizes = {
-            tensor.shape[-1] if len(tensor.shape) > 1 else 1
-            for tensor in tensors
-        }
-        if place in self.place_units:
-            sizes.add(self.place_units[place])
-        self.place_units[place] = sizes.pop() if len(sizes) == 1 else None
+        for tensor in tensors:
+            units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
+            if self.place_units.setdefault(place, units) != units:
+                self.place_units[place] = None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
@@ -209,7 +203,7 @@ class PenalizedLayer(DelegatingLayer):
             ]
 
         outputs, found = internals.output_spec(observed, args, kwargs)
-        padding = padding_mask(type(layer).call, args, kwargs)
+        padding = padding_mask(layer, args, kwargs)
         watched = {
             place: [(one, mask_for(one, None, padding)) for one in tensors]
             for place, tensors in zip(self.places, found, strict=True)

@@ -166,6 +166,21 @@ def test_attributes_read_and_set_through():
         _ = wrapper.nothing
 
 
+def test_activity_regularizer_set_later_counts_once():
+    model = sequential()
+    attached = attach_penalty(model, "dense_4", l2=0.2)
+    x, _ = data()
+    without = loss_of(attached, x)
+    wrapper = attached.get_layer("dense_4")
+    assert wrapper.activity_regularizer is None
+    wrapper.activity_regularizer = keras.regularizers.L2(0.2)
+    assert (
+        model.get_layer("dense_4").activity_regularizer
+        is wrapper.activity_regularizer
+    )
+    assert loss_of(attached, x) == pytest.approx(2 * without, rel=1e-6)
+
+
 def test_users_attribute_on_the_layer_is_reached():
     model = sequential()
     model.get_layer("dense_4").note = "mine"
@@ -1121,3 +1136,22 @@ def test_torch_state_dict_loads_both_ways():
     copied = attach_penalty(other, "dense_4", l2=0.1)
     copied.load_state_dict(torch.load(buffer))
     assert_same_arrays(other.get_weights(), model.get_weights())
+
+
+def test_torch_hooks_on_a_penalised_layer():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only")
+    attached = attach_penalty(sequential(), "dense_4", l2=0.2)
+    wrapper, seen = attached.get_layer("dense_4"), []
+    handle = wrapper.register_forward_hook(
+        lambda layer, inputs, output: seen.append((layer, output))
+    )
+    x, _ = data()
+    attached(x)
+    (layer, output), *others = seen
+    assert layer is wrapper
+    assert not others
+    assert tuple(output.shape) == (len(x), 8)
+    handle.remove()
+    attached(x)
+    assert len(seen) == 1

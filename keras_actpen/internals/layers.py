@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.backend.common.name_scope import current_path
 
 from keras_actpen import backend
@@ -11,11 +13,24 @@ from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.tensors import Tensor
 
 
+_TORCH_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
 class TransparentLayer(keras.layers.Layer):
     """A layer around another one that Keras's bookkeeping does not notice."""
 
     def __init__(self, layer: keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        # Rematerialising the wrapper would compute its terms twice and, on
+        # JAX, leak the tracers of the added loss.
+        self._remat_mode = None
+        # Not None: the wrapped layer's, which the wrapped layer adds.
+        del self.activity_regularizer
         # Arguments are converted just as the wrapped layer converts them.
         # Without a conversion Keras writes masks and `training` into the
         # recorded call, and so into the config of the model (Keras 3.15).
@@ -27,6 +42,23 @@ class TransparentLayer(keras.layers.Layer):
             name: name in self.call_signature_parameters
             for name in self._call_context_args
         }
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer, at little more than the wrapped layer costs.
+
+        In a call on values Keras converts and checks the arguments, looks for
+        masks, opens scopes and adds activity regularizers. The wrapped layer
+        does all of it; once more took as long as a small layer on torch.
+        """
+        if any_symbolic_tensors(args, kwargs):
+            return super().__call__(*args, **kwargs)
+        self._get_call_context()
+        try:
+            if any(vars(self).get(hooks) for hooks in _TORCH_HOOKS):
+                return super(keras.layers.Layer, self).__call__(*args, **kwargs)
+            return self.call(*args, **kwargs)
+        finally:
+            self._maybe_reset_call_context()
 
     def _open_name_scope(self) -> contextlib.AbstractContextManager[None]:
         # Variables that the wrapped layer has still to create keep the path
