@@ -96,17 +96,13 @@ def _rebuild(
     if isinstance(model, keras.Sequential):
         layers = [visit(layer) for layer in model.layers]
         new = internals.sequential_like(model, [model.inputs[0], *layers])
+        calls = internals.calls_in_order(new)
     else:
-        # A flat, uncompiled twin: clone_model would serialise the loss.
-        twin = keras.Model(model.inputs, model.outputs)
-        internals.call_in_order(twin)
-        clone = keras.models.clone_model(
-            twin, input_tensors=twin.input, clone_function=visit
-        )
-        outputs = tree.pack_sequence_as(model.output, clone.outputs)
+        outputs, calls = internals.rebuilt_outputs(model, visit)
+        outputs = tree.pack_sequence_as(model.output, outputs)
         new = internals.functional_like(model, model.input, outputs)
     internals.carry_over(model, new, visit)
-    internals.let_calls_go(new)
+    internals.let_calls_go(calls)
     return new
 
 

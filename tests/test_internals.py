@@ -156,34 +156,62 @@ class NeverTwice(DoubledLoss):
             raise Initialised
 
 
-def test_call_in_order():
-    """Calls side by side, the first one nearer to the outputs."""
+def side_by_side():
+    """A model and calls of one layer, the first nearer to the outputs."""
     shared = layers.Dense(FEATURES, name="shared")
     inputs = keras.Input((FEATURES,))
     calls = [shared(inputs * float(i)) for i in range(3)]
     late = layers.Dense(2)(layers.Dense(3)(calls[2]))
-    model = keras.Model(inputs, [calls[1], calls[0], late])
+    return keras.Model(inputs, [calls[1], calls[0], late]), shared
 
-    def calls_of_a_clone():
-        made = []
 
-        def call(layer, *args, **kwargs):
-            outputs = layer(*args, **kwargs)
-            if layer is shared:
-                made.append(outputs)
-            return outputs
+def test_calls_in_order():
+    model, shared = side_by_side()
 
-        clone = keras.models.clone_model(
-            model,
-            input_tensors=model.input,
-            clone_function=lambda layer: layer,
-            call_function=call,
-        )
-        return [made.index(one) for one in clone.outputs[:2]]
+    def calls_of_shared(nodes):
+        return [node for node in nodes if node.operation is shared]
 
-    assert calls_of_a_clone() != [1, 0]
-    internals.call_in_order(model)
-    assert calls_of_a_clone() == [1, 0]
+    by_depth = model._nodes_by_depth
+    in_keras_order = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+    ]
+    assert calls_of_shared(in_keras_order) != shared._inbound_nodes
+    in_order = internals.calls_in_order(model)
+    assert calls_of_shared(in_order) == shared._inbound_nodes
+    assert set(in_order) == set(in_keras_order)
+    for node in in_order:
+        for parent in node.parent_nodes:
+            assert in_order.index(parent) < in_order.index(node)
+
+
+def test_rebuilt_outputs():
+    """Nothing in front of what is replaced is added, what is behind is."""
+    inputs = keras.Input((FEATURES,))
+    hidden = layers.Dense(3, name="front")(inputs)
+    middle = layers.Dense(3, name="middle")(hidden)
+    outputs = [layers.Dense(2, name="behind")(middle), hidden]
+    model = keras.Model(inputs, outputs)
+    replacement = layers.Dense(3)
+
+    new, calls = internals.rebuilt_outputs(
+        model,
+        lambda layer: replacement if layer.name == "middle" else layer,
+    )
+    assert [node.operation for node in calls] == [
+        replacement,
+        model.get_layer("behind"),
+    ]
+    assert new[1] is hidden
+    assert new[0] is not outputs[0]
+    assert (new[0].shape, new[0].dtype) == ((None, 2), "float32")
+    rebuilt = keras.Model(inputs, new)
+    x, _ = data()
+    expected = model.get_layer("behind")(replacement(model(x)[1]))
+    np.testing.assert_array_equal(
+        *map(ops.convert_to_numpy, (rebuilt(x)[0], expected))
+    )
 
 
 def test_functional_like_does_not_run_the_users_init():

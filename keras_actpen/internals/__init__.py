@@ -12,10 +12,11 @@ from keras_actpen.internals.layers import (
     untrack,
 )
 from keras_actpen.internals.models import (
-    call_in_order,
+    calls_in_order,
     carry_over,
     functional_like,
     let_calls_go,
+    rebuilt_outputs,
     replace_sublayer,
     sequential_like,
     share_compile_state,
@@ -35,7 +36,7 @@ from keras_actpen.internals.training import (
 
 __all__ = [
     "TransparentLayer",
-    "call_in_order",
+    "calls_in_order",
     "carry_over",
     "entry_layer",
     "functional_like",
@@ -45,6 +46,7 @@ __all__ = [
     "mask_of",
     "output_spec",
     "own_losses",
+    "rebuilt_outputs",
     "replace_sublayer",
     "sequential_like",
     "share_compile_state",

@@ -1,14 +1,19 @@
 """Models made of the layers of others, and what they are compiled with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
 import keras
 import keras.src.models.functional
+from keras import tree
+from keras.src import backend as keras_backend
+from keras.src.ops.node import Node
 
 from keras_actpen.calls import Calls
 from keras_actpen.internals.layers import unlocked
+from keras_actpen.internals.tracing import mask_of
+from keras_actpen.tensors import Tensor
 
 Layer = keras.layers.Layer
 Functional = keras.src.models.functional.Functional
@@ -39,27 +44,79 @@ def sequential_like(
     return new
 
 
-def call_in_order(model: Functional) -> None:
-    """Have `clone_model` call each layer in the order of its calls.
+def rebuilt_outputs(
+    model: Functional, visit: Callable[[Layer], Layer]
+) -> tuple[list[Tensor], list[Node]]:
+    """Outputs of a model's graph with other layers in it.
+
+    `clone_model` calls every layer anew, each one traced, and makes a model
+    of its own of the result. Here the calls in front of the replaced layers
+    stay, and those behind them are noted again without a trace: shapes and
+    dtypes are the same.
+
+    Args:
+        model: The model, left as it is.
+        visit: Maps a layer of `model` to the one in its place.
+
+    Returns:
+        The flat outputs, and the calls that were added for them.
+    """
+    tensors: dict[int, Tensor] = {}
+    calls = []
+    for node in calls_in_order(model):
+        if node.is_input:
+            continue
+        old = node.operation
+        new = visit(old) if isinstance(old, Layer) else old
+        moved = any(id(tensor) in tensors for tensor in node.input_tensors)
+        if new is old and not moved:
+            continue
+        args, kwargs = node.arguments.convert(lambda x: tensors.get(id(x), x))
+        if new is old:
+            outputs = [_same_spec(tensor) for tensor in node.outputs]
+            Node(old, args, kwargs, outputs)
+        else:
+            outputs = tree.flatten(new(*args, **kwargs))
+        tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+        calls.append(new._inbound_nodes[-1])
+    return [tensors.get(id(one), one) for one in model.outputs], calls
+
+
+def _same_spec(tensor: Tensor) -> Tensor:
+    """A new symbolic tensor like another one."""
+    new = keras.KerasTensor(
+        tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        ragged=tensor.ragged,
+    )
+    mask = mask_of(tensor)
+    if mask is not None:
+        keras_backend.set_keras_mask(new, mask)
+    return new
+
+
+def calls_in_order(model: keras.Model) -> list[Node]:
+    """The calls that make up a model, each layer's in their order.
 
     Keras (3.15) goes by the depth of the calls: of two calls that do not
-    depend on each other it may make the later one first. The clone's
-    `get_layer(name).output` is then that of the other call.
+    depend on each other the later one may come first. If they were added in
+    that order, `get_layer(name).output` would be that of the other call.
     """
-    nodes_by_depth = model._nodes_by_depth
+    nodes_by_depth = getattr(model, "_functional", model)._nodes_by_depth
     nodes = [
         node
         for depth in sorted(nodes_by_depth, reverse=True)
         for node in nodes_by_depth[depth]
     ]
-    calls: dict[int, list[Any]] = {}
+    calls: dict[int, list[Node]] = {}
     for node in nodes:
         calls.setdefault(id(node.operation), []).append(node)
     for one in calls.values():
         one.sort(key=one[0].operation._inbound_nodes.index)
     known, in_order, begun = set(nodes), [], set()
 
-    def add(node: Any) -> None:
+    def add(node: Node) -> None:
         if node in begun:
             return
         begun.add(node)
@@ -72,19 +129,17 @@ def call_in_order(model: Functional) -> None:
 
     for node in nodes:
         add(node)
-    nodes_by_depth.clear()
-    nodes_by_depth.update({-i: [node] for i, node in enumerate(in_order)})
+    return in_order
 
 
-def let_calls_go(model: keras.Model) -> None:
-    """Let the calls that make up a rebuilt model go when the model does.
+def let_calls_go(nodes: Iterable[Node]) -> None:
+    """Let calls that were added for a rebuilt model go when the model does.
 
     Keras (3.15) notes each call of a layer in the layer itself, with all that
     is in front of it: layers that model after model shares would keep the
     wrappers of all of them (tests/test_soak.py).
     """
-    graph = getattr(model, "_functional", model)
-    for node in chain.from_iterable(graph._nodes_by_depth.values()):
+    for node in nodes:
         for tensor in node.input_tensors:
             # Written by Keras and never read.
             following = tensor._keras_history.operation._outbound_nodes
