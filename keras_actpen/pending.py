@@ -35,9 +35,9 @@ class _Calls(threading.local):
         self.of_layers: MutableMapping[Any, list[Call]] = (
             weakref.WeakKeyDictionary()
         )
-        self.of_scopes: MutableMapping[
-            Any, MutableMapping[Any, list[Call]]
-        ] = weakref.WeakKeyDictionary()
+        self.of_scopes: MutableMapping[Any, MutableMapping[Any, list[Call]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
 
 _calls = _Calls()

@@ -12,7 +12,6 @@ from keras_actpen import backend
 from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.tensors import Tensor
 
-
 _TORCH_HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
