@@ -61,17 +61,21 @@ def rebuilt_outputs(
     Returns:
         The flat outputs, and the calls that were added for them.
     """
+    # By the id of a tensor the one in its place, itself in front.
     tensors: dict[int, Tensor] = {}
     calls = []
     for node in calls_in_order(model):
+        tensors.update((id(tensor), tensor) for tensor in node.outputs)
         if node.is_input:
             continue
         old = node.operation
         new = visit(old) if isinstance(old, Layer) else old
-        moved = any(id(tensor) in tensors for tensor in node.input_tensors)
+        moved = any(
+            tensors[id(tensor)] is not tensor for tensor in node.input_tensors
+        )
         if new is old and not moved:
             continue
-        args, kwargs = node.arguments.convert(lambda x: tensors.get(id(x), x))
+        args, kwargs = node.arguments.fill_in(tensors)
         if new is old:
             outputs = [_same_spec(tensor) for tensor in node.outputs]
             Node(old, args, kwargs, outputs)
@@ -79,7 +83,7 @@ def rebuilt_outputs(
             outputs = tree.flatten(new(*args, **kwargs))
         tensors.update(zip(map(id, node.outputs), outputs, strict=True))
         calls.append(new._inbound_nodes[-1])
-    return [tensors.get(id(one), one) for one in model.outputs], calls
+    return [tensors[id(tensor)] for tensor in model.outputs], calls
 
 
 def _same_spec(tensor: Tensor) -> Tensor:
