@@ -85,11 +85,14 @@ elif keras.backend.backend() == "torch":
 def scaled(value: Tensor, coefficient: Tensor) -> Tensor:
     """`coefficient * value`, 0 if the coefficient is, whatever the value.
 
-    Both are scalars of one dtype. A step of a small model on TensorFlow,
-    which runs operation by operation, has a dozen fewer than with `where`.
+    Both are scalars of one dtype. TensorFlow and torch run operation by
+    operation: a step of a small model has a dozen fewer on TensorFlow than
+    with `where`, and two a term fewer on torch than with `keras.ops`.
     """
     if keras.backend.backend() == "tensorflow":
         return tf.math.multiply_no_nan(value, coefficient)
+    if keras.backend.backend() == "torch":
+        return torch.where(coefficient == 0, 0.0, coefficient * value)
     return keras.ops.where(
         coefficient == 0, keras.ops.zeros_like(value), coefficient * value
     )

@@ -104,8 +104,10 @@ def divide(
         return total * backend.replica_count()
     if reduction == "batch":
         # Replicas have equal batches: Keras itself fails on others.
-        number = ops.cast(ops.shape(values)[0], total.dtype)
-        return total / ops.maximum(number, 1.0)
+        size = ops.shape(values)[0]
+        if isinstance(size, int):  # no tensors for what is known
+            return total / max(size, 1)
+        return total / ops.maximum(ops.cast(size, total.dtype), 1.0)
     number = counted(values, mask)
     if mask is not None:
         number = backend.replica_mean(number)
