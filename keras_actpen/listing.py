@@ -133,7 +133,7 @@ def _accepted(model: keras.Model, paths: Sequence[str], on: str) -> set[str]:
     try:
         attach_penalty(model, list(paths), l2=0.0, on=on)
     except ValueError:
-        # Halves, because every attempt clones the model.
+        # Halves, because every attempt rebuilds the model.
         middle = len(paths) // 2
         if not middle:
             return set()

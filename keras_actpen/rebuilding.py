@@ -137,7 +137,7 @@ def _changes_in_place(
 def _try_out(wrapper: PenalizedLayer) -> None:
     """Trace a wrapper on inputs of the shapes that its layer was built with.
 
-    No clone calls it on symbolic tensors, and its errors should come when the
+    Nothing calls it on symbolic tensors, and its errors should come when the
     penalty is attached.
     """
     layer = wrapper.wrapped_layer
