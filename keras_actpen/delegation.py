@@ -128,7 +128,10 @@ class DelegatingLayer(internals.TransparentLayer):
 
 @functools.cache
 def _plain_attributes() -> frozenset[str]:
-    """Attributes of any built layer, which must never be delegated."""
+    """Attributes of any built layer, which must never be delegated.
+
+    But for the activity regularizer, which is the wrapped layer's.
+    """
     layer = keras.layers.Layer()
     layer.build(None)
     return frozenset(dir(layer)) - {"activity_regularizer"}

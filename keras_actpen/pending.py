@@ -5,7 +5,7 @@
 
 import threading
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ class Call:
 
     Attributes:
         watched: For each watched place the list of its `(tensor, mask)`.
-        entry: The outermost layer of the call.
+        entry: Returns the outermost layer of the call, or None. It holds the
+            layer that this is a call of, and would keep it alive.
         values: Coefficient times value of every term, once computed.
     """
 
     watched: dict[Any, MaskedTensors]
-    entry: Any
+    entry: Callable[[], Any]
     values: dict[str, Tensor] | None = None
 
 

@@ -117,13 +117,13 @@ class PenalizedLayer(DelegatingLayer):
         )
         for place, tensors in watched.items():
             self._note_units(place, [tensor for tensor, _ in tensors])
-        call = Call(watched, internals.entry_layer(self))
+        call = Call(watched, weakref.ref(internals.entry_layer(self)))
         if self.terms:
             calls_of(self).append(call)
         recorder = recording.current()
         if recorder is not None:
             values = functools.partial(self._values_of, call)
-            with internals.own_losses(call.entry):
+            with internals.own_losses(call.entry()):
                 recorder.record(self, watched, values)
         return outputs
 
@@ -142,7 +142,7 @@ class PenalizedLayer(DelegatingLayer):
 
     def _values_of(self, call: Call) -> dict[str, Tensor]:
         if call.values is None:
-            with internals.own_losses(call.entry):
+            with internals.own_losses(call.entry()):
                 call.values = self._term_values(call.watched)
             # Not to keep the activations until the next step.
             call.watched = {}

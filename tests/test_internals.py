@@ -214,6 +214,36 @@ def test_rebuilt_outputs():
     )
 
 
+def test_rebuilt_outputs_keep_the_order_of_a_layers_calls():
+    """A call that is not behind what is replaced, after one that is."""
+    first, second = keras.Input((FEATURES,)), keras.Input((FEATURES,))
+    shared = layers.Dense(FEATURES, name="shared")
+    replaced = layers.Dense(FEATURES)
+    outputs = [shared(replaced(first)), shared(second)]
+    model = keras.Model([first, second], outputs)
+    replacement = layers.Dense(FEATURES)
+    new, calls = internals.rebuilt_outputs(
+        model, lambda layer: replacement if layer is replaced else layer
+    )
+    assert [node.operation for node in calls] == [replacement, shared, shared]
+    assert [one._keras_history.node_index for one in new] == [2, 3]
+
+
+def test_rebuilt_outputs_have_masks_of_their_own():
+    """One that is computed from the inputs knows where they come from."""
+    inputs = keras.Input((5, FEATURES))
+    replaced = layers.Dense(3, name="replaced")
+    outputs = layers.Masking()(replaced(inputs))
+    model = keras.Model(inputs, outputs)
+    replacement = layers.Dense(3, name="replaced")
+    new, _ = internals.rebuilt_outputs(
+        model, lambda layer: replacement if layer is replaced else layer
+    )
+    extended = keras.Model(inputs, layers.LSTM(2)(new[0]))
+    assert replacement in extended.layers
+    assert replaced not in extended.layers
+
+
 def test_functional_like_does_not_run_the_users_init():
     model = functional()
     NeverTwice.made = 0

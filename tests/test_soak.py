@@ -49,9 +49,12 @@ def test_attach_and_detach_leave_nothing_behind(short):
     assert all(check.passed for check in exact), exact
 
 
-def test_a_wrapper_goes_with_its_model():
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_wrapper_goes_with_its_model(calls):
     plain = functional()
     penalized = attach_penalty(plain, "dense_4", l2=0.1)
+    for _ in range(calls):
+        penalized(data()[0])
     wrapper = weakref.ref(penalized.get_layer("dense_4"))
     gc.collect()
     assert wrapper() is not None

@@ -521,6 +521,36 @@ def test_batch_size_of_unknown_shape():
         )
 
 
+class WithContext(layers.Layer):
+    """Adds one where an argument says so that reaches it by context."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._register_call_context_args("shifted")
+
+    def call(self, x, shifted=False):
+        return x + float(shifted)
+
+
+class Around(layers.Layer):
+    """Has a layer that takes an argument which it does not take itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = WithContext()
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_context_arguments_pass_through():
+    layer = PenalizedLayer(Around(), penalties.L2(0.1))
+    layer._register_call_context_args("shifted")
+    x = np.zeros((2, 3), "float32")
+    outputs = layer(x, shifted=True)
+    np.testing.assert_array_equal(ops.convert_to_numpy(outputs), x + 1)
+
+
 def test_stateful_layer():
     inputs = keras.Input(batch_shape=(2, 3, 4))
     model = keras.Model(
@@ -1155,3 +1185,20 @@ def test_torch_hooks_on_a_penalised_layer():
     handle.remove()
     attached(x)
     assert len(seen) == 1
+
+
+def test_torch_compile_of_a_penalised_layer():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only")
+    compiled = []
+
+    def backend(graph, examples):
+        compiled.append(graph)
+        return graph.forward
+
+    attached = attach_penalty(sequential(), "dense_4", l2=0.2)
+    x, _ = data()
+    plain = loss_of(attached, x)
+    attached.get_layer("dense_4").compile(backend=backend)
+    assert loss_of(attached, x) == pytest.approx(plain, rel=1e-6)
+    assert compiled

@@ -12,11 +12,14 @@ from keras_actpen import backend
 from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.tensors import Tensor
 
-_TORCH_HOOKS = (
+# What `torch.nn.Module.__call__` does beside the call: hooks of this module
+# and `compile`. (Hooks of all modules see the wrapped layer.)
+_ON_TORCH = (
     "_forward_hooks",
     "_forward_pre_hooks",
     "_backward_hooks",
     "_backward_pre_hooks",
+    "_compiled_call_impl",
 )
 
 
@@ -53,11 +56,17 @@ class TransparentLayer(keras.layers.Layer):
             return super().__call__(*args, **kwargs)
         self._get_call_context()
         try:
-            if any(vars(self).get(hooks) for hooks in _TORCH_HOOKS):
+            if any(vars(self).get(name) for name in _ON_TORCH):
+                # Past Keras's layer, to torch's module.
                 return super(keras.layers.Layer, self).__call__(*args, **kwargs)
             return self.call(*args, **kwargs)
         finally:
             self._maybe_reset_call_context()
+
+    def _register_call_context_args(self, *names: str) -> None:
+        super()._register_call_context_args(*names)
+        # It is the wrapped layer that takes them out of the arguments.
+        self.wrapped_layer._register_call_context_args(*names)
 
     def _open_name_scope(self) -> contextlib.AbstractContextManager[None]:
         # Variables that the wrapped layer has still to create keep the path
@@ -87,7 +96,7 @@ class TransparentLayer(keras.layers.Layer):
 
 
 @contextlib.contextmanager
-def own_losses(entry: keras.layers.Layer) -> Iterator[None]:
+def own_losses(entry: keras.layers.Layer | None) -> Iterator[None]:
     """Keep the replica's losses while a block reduces over replicas.
 
     Keras keeps the losses of all replicas in the same lists, which is right
@@ -96,9 +105,10 @@ def own_losses(entry: keras.layers.Layer) -> Iterator[None]:
     out wrong).
 
     Args:
-        entry: The outermost layer of the call whose losses are reduced.
+        entry: The outermost layer of the call whose losses are reduced, None
+            if it is gone.
     """
-    if backend.replica_count() == 1:
+    if backend.replica_count() == 1 or entry is None:
         yield
         return
     kept = [

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import keras.src.models.functional
 from keras import tree
-from keras.src import backend as keras_backend
 from keras.src.ops.node import Node
 
 from keras_actpen.calls import Calls
@@ -52,7 +51,8 @@ def rebuilt_outputs(
     `clone_model` calls every layer anew, each one traced, and makes a model
     of its own of the result. Here the calls in front of the replaced layers
     stay, and those behind them are noted again without a trace: shapes and
-    dtypes are the same.
+    dtypes are the same. Only where there are masks are layers called, because
+    a symbolic mask knows the graph that it was computed in.
 
     Args:
         model: The model, left as it is.
@@ -62,42 +62,43 @@ def rebuilt_outputs(
         The flat outputs, and the calls that were added for them.
     """
     # By the id of a tensor the one in its place, itself in front.
-    tensors: dict[int, Tensor] = {}
-    calls = []
+    in_place_of: dict[int, Tensor] = {}
+    calls: list[Node] = []
+    called_anew: set[int] = set()
     for node in calls_in_order(model):
-        tensors.update((id(tensor), tensor) for tensor in node.outputs)
+        in_place_of.update((id(tensor), tensor) for tensor in node.outputs)
         if node.is_input:
             continue
         old = node.operation
         new = visit(old) if isinstance(old, Layer) else old
-        moved = any(
-            tensors[id(tensor)] is not tensor for tensor in node.input_tensors
+        is_behind = any(
+            in_place_of[id(tensor)] is not tensor
+            for tensor in node.input_tensors
         )
-        if new is old and not moved:
+        # A layer's calls are saved in the order in which they are noted.
+        follows = id(old) in called_anew
+        if new is old and not is_behind and not follows:
             continue
-        args, kwargs = node.arguments.fill_in(tensors)
-        if new is old:
+        called_anew.add(id(old))
+        args, kwargs = node.arguments.fill_in(in_place_of)
+        if new is old and all(mask_of(one) is None for one in node.outputs):
             outputs = [_same_spec(tensor) for tensor in node.outputs]
             Node(old, args, kwargs, outputs)
         else:
             outputs = tree.flatten(new(*args, **kwargs))
-        tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+        in_place_of.update(zip(map(id, node.outputs), outputs, strict=True))
         calls.append(new._inbound_nodes[-1])
-    return [tensors[id(tensor)] for tensor in model.outputs], calls
+    return [in_place_of[id(tensor)] for tensor in model.outputs], calls
 
 
 def _same_spec(tensor: Tensor) -> Tensor:
-    """A new symbolic tensor like another one."""
-    new = keras.KerasTensor(
+    """A new symbolic tensor like another one, without a mask."""
+    return keras.KerasTensor(
         tensor.shape,
         dtype=tensor.dtype,
         sparse=tensor.sparse,
         ragged=tensor.ragged,
     )
-    mask = mask_of(tensor)
-    if mask is not None:
-        keras_backend.set_keras_mask(new, mask)
-    return new
 
 
 def calls_in_order(model: keras.Model) -> list[Node]:

@@ -105,7 +105,7 @@ def divide(
     if reduction == "batch":
         # Replicas have equal batches: Keras itself fails on others.
         size = ops.shape(values)[0]
-        if isinstance(size, int):  # no tensors for what is known
+        if isinstance(size, int):  # known: it takes no operations
             return total / max(size, 1)
         return total / ops.maximum(ops.cast(size, total.dtype), 1.0)
     number = counted(values, mask)
