@@ -239,6 +239,7 @@ def test_rebuilt_outputs_have_masks_of_their_own():
     new, _ = internals.rebuilt_outputs(
         model, lambda layer: replacement if layer is replaced else layer
     )
+    assert internals.mask_of(new[0]) is not None
     extended = keras.Model(inputs, layers.LSTM(2)(new[0]))
     assert replacement in extended.layers
     assert replaced not in extended.layers
