@@ -45,7 +45,7 @@ def sequential_like(
 
 def rebuilt_outputs(
     model: Functional, visit: Callable[[Layer], Layer]
-) -> tuple[list[Tensor], list[Node]]:
+) -> tuple[list[Tensor], list[Any]]:
     """Outputs of a model's graph with other layers in it.
 
     `clone_model` calls every layer anew, each one traced, and makes a model
@@ -63,7 +63,7 @@ def rebuilt_outputs(
     """
     # By the id of a tensor the one in its place, itself in front.
     in_place_of: dict[int, Tensor] = {}
-    calls: list[Node] = []
+    calls: list[Any] = []
     called_anew: set[int] = set()
     for node in calls_in_order(model):
         in_place_of.update((id(tensor), tensor) for tensor in node.outputs)
@@ -101,7 +101,7 @@ def _same_spec(tensor: Tensor) -> Tensor:
     )
 
 
-def calls_in_order(model: keras.Model) -> list[Node]:
+def calls_in_order(model: keras.Model) -> list[Any]:
     """The calls that make up a model, each layer's in their order.
 
     Keras (3.15) goes by the depth of the calls: of two calls that do not
@@ -114,14 +114,14 @@ def calls_in_order(model: keras.Model) -> list[Node]:
         for depth in sorted(nodes_by_depth, reverse=True)
         for node in nodes_by_depth[depth]
     ]
-    calls: dict[int, list[Node]] = {}
+    calls: dict[int, list[Any]] = {}
     for node in nodes:
         calls.setdefault(id(node.operation), []).append(node)
     for one in calls.values():
         one.sort(key=one[0].operation._inbound_nodes.index)
     known, in_order, begun = set(nodes), [], set()
 
-    def add(node: Node) -> None:
+    def add(node: Any) -> None:
         if node in begun:
             return
         begun.add(node)
@@ -137,7 +137,7 @@ def calls_in_order(model: keras.Model) -> list[Node]:
     return in_order
 
 
-def let_calls_go(nodes: Iterable[Node]) -> None:
+def let_calls_go(nodes: Iterable[Any]) -> None:
     """Let calls that were added for a rebuilt model go when the model does.
 
     Keras (3.15) notes each call of a layer in the layer itself, with all that
