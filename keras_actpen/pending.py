@@ -1,6 +1,7 @@
 """Calls of penalised layers, kept until somebody asks for the losses.
 
 `predict`, exported models and plain calls never ask: they compute no penalty.
+Only torch computes it at once where a call is recorded for its gradient.
 """
 
 import threading

@@ -1,6 +1,7 @@
 """The layer that stands in for a penalised layer."""
 
 import functools
+import itertools
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -120,6 +121,9 @@ class PenalizedLayer(DelegatingLayer):
         call = Call(watched, weakref.ref(internals.entry_layer(self)))
         if self.terms:
             calls_of(self).append(call)
+            tensors = itertools.chain.from_iterable(watched.values())
+            if backend.differentiates_latest_first(x for x, _ in tensors):
+                self._values_of(call)
         recorder = recording.current()
         if recorder is not None:
             values = functools.partial(self._values_of, call)

@@ -1,5 +1,7 @@
 """Values and gradients of a scalar function on whichever backend runs."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 
@@ -9,6 +11,13 @@ elif keras.backend.backend() == "jax":
     import jax
 else:
     import torch
+
+
+def unrecorded():
+    """Context whose calls torch does not record for their gradients."""
+    if keras.backend.backend() == "torch":
+        return torch.no_grad()
+    return nullcontext()
 
 
 def value_and_gradient(function, x):

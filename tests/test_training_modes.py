@@ -1,12 +1,11 @@
 """Every way to train: Keras's own modes, custom loops, and when to attach."""
 
-from contextlib import nullcontext
-
 import keras
 import numpy as np
 import pytest
 import topologies
 from by_hand import first_batch, number, one_batch, one_step, state_kept
+from gradients import unrecorded
 from keras import layers, ops
 from models import FEATURES, QUICK, assert_same_arrays, data
 
@@ -22,8 +21,6 @@ if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
     import jax
-else:
-    import torch
 
 BATCH, COEFFICIENT = 2, 0.05
 JIT = []
@@ -310,7 +307,7 @@ class OwnStep(keras.Model):
             )
             return {"own": value}, (trainable, rest, slots, metrics)
         value, slopes = STEP(self, *args[0])
-        with torch.no_grad() if BACKEND == "torch" else nullcontext():
+        with unrecorded():
             self.optimizer.apply(slopes, self.trainable_weights)
         return {"own": value}
 

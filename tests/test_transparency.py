@@ -6,6 +6,7 @@ import io
 import keras
 import numpy as np
 import pytest
+from gradients import unrecorded
 from keras import layers, ops
 from models import (
     FEATURES,
@@ -449,7 +450,8 @@ def test_predict_computes_no_penalty():
     attached.compile("sgd", "mse", **QUICK)
     calls.clear()
     attached.predict(x, verbose=0)
-    attached(x)
+    with unrecorded():
+        attached(x)
     assert calls == []
     attached.evaluate(x, y, verbose=0)
     assert calls != []
@@ -1185,6 +1187,25 @@ def test_torch_hooks_on_a_penalised_layer():
     handle.remove()
     attached(x)
     assert len(seen) == 1
+
+
+def test_torch_differentiates_a_term_when_it_reaches_its_layer():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only")
+    seen = []
+
+    def noted(h):
+        value = ops.sum(ops.square(h))
+        if value.requires_grad:  # not while it is attached
+            value.register_hook(lambda gradient: seen.append("term"))
+        return value
+
+    attached = attach_penalty(sequential(), "dense_4", noted)
+    x, _ = data()
+    outputs = attached(x)
+    outputs.register_hook(lambda gradient: seen.append("outputs"))
+    (outputs.sum() + sum(attached.losses)).backward()
+    assert seen == ["outputs", "term"]
 
 
 def test_torch_compile_of_a_penalised_layer():

@@ -7,6 +7,7 @@ from keras_actpen.backend.elements import filled, parts
 from keras_actpen.backend.execution import (
     below_root,
     compiled,
+    differentiates_latest_first,
     is_in_reach,
     random_state_kept,
     running_graph,
@@ -37,6 +38,7 @@ __all__ = [
     "below_root",
     "bucket_counts",
     "compiled",
+    "differentiates_latest_first",
     "filled",
     "is_chief",
     "is_in_reach",

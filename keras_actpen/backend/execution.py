@@ -1,7 +1,7 @@
 """How code is traced, compiled, differentiated and waited for."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -36,6 +36,20 @@ def is_in_reach(tensors: Any) -> bool:
         return True
     return not any(
         tf.is_symbolic_tensor(tensor) for tensor in keras.tree.flatten(tensors)
+    )
+
+
+def differentiates_latest_first(tensors: Iterable[Tensor]) -> bool:
+    """Whether what is computed last from `tensors` is differentiated first.
+
+    So does torch. A gradient of a penalty computed after the whole forward
+    pass would be there, of the size of the activations, before any of the
+    model's own: the gradients of all penalised layers at once.
+    """
+    return (
+        keras.backend.backend() == "torch"
+        and torch.is_grad_enabled()
+        and any(tensor.requires_grad for tensor in tensors)
     )
 
 
