@@ -181,8 +181,8 @@ class PenalizedLayer(DelegatingLayer):
             return list(self._term_values(by_place).values())
 
         if self.terms:
-            # For the errors alone: a function that returns no scalar.
-            internals.output_spec(values, tuple(watched.values()), {})
+            # To refuse a function that returns no scalar.
+            internals.try_out(values, *watched.values())
         return outputs
 
     def _observed_spec(

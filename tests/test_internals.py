@@ -103,6 +103,21 @@ def test_output_spec_leaves_errors_as_they_are():
     assert (spec.shape, spec.dtype) == ((None, 6), "float32")
 
 
+def test_try_out_traces_once():
+    shapes = []
+
+    def once(pairs):
+        ((x, mask),) = pairs
+        shapes.append((len(x.shape), mask))
+        if x.shape[-1] == 4:
+            raise LookupError("as it is")
+
+    internals.try_out(once, [(keras.KerasTensor((None, None, 3)), None)])
+    assert shapes == [(3, None)]
+    with pytest.raises(LookupError, match="as it is"):
+        internals.try_out(once, [(keras.KerasTensor((None, 4)), None)])
+
+
 def test_is_writing_keras_file(tmp_path):
     seen = []
 

@@ -27,6 +27,7 @@ from keras_actpen.internals.tracing import (
     mask_of,
     output_spec,
     stateless_scope,
+    try_out,
 )
 from keras_actpen.internals.training import (
     give_back_jax_state,
@@ -52,6 +53,7 @@ __all__ = [
     "share_compile_state",
     "stateless_scope",
     "track",
+    "try_out",
     "unlocked",
     "untrack",
     "unwrap_reported_logs",

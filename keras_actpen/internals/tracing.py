@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import tree
 from keras.src import backend as keras_backend
 from keras.src.backend.common import global_state
 
@@ -40,6 +41,22 @@ def output_spec(
             return function(*args, **kwargs)
 
     return keras_backend.compute_output_spec(below_root, *args, **kwargs)
+
+
+def try_out(function: Callable[..., Any], *args: Any) -> None:
+    """Trace `function` on symbolic tensors for its errors alone."""
+    if keras.backend.backend() == "torch":
+        # For the spec of outputs Keras traces twice there, with 83 and with
+        # 89 for every unknown size: a seventh of attaching to ResNet50.
+        args = tree.map_structure(_with_known_sizes, args)
+    output_spec(function, args, {})
+
+
+def _with_known_sizes(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, keras.KerasTensor):
+        return tensor
+    shape = tuple(83 if size is None else size for size in tensor.shape)
+    return keras.KerasTensor(shape, tensor.dtype)
 
 
 def is_writing_keras_file() -> bool:
