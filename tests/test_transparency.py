@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 
 import keras
 import numpy as np
@@ -1206,6 +1207,58 @@ def test_torch_differentiates_a_term_when_it_reaches_its_layer():
     outputs.register_hook(lambda gradient: seen.append("outputs"))
     (outputs.sum() + sum(attached.losses)).backward()
     assert seen == ["outputs", "term"]
+
+
+# What torch itself uses, and advises against.
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.* is deprecated:DeprecationWarning"
+)
+def test_torch_func_goes_through_a_penalised_model():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only")
+    import torch
+
+    plain = sequential()
+    attached = attach_penalty(plain, "dense_4", l1=0.1, l2=0.2)
+    x = ops.convert_to_tensor(data()[0])
+
+    def penalty(x):
+        attached(x)
+        return sum(attached.losses)
+
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(penalty(x), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(penalty)(x), expected)
+    torch.testing.assert_close(
+        torch.func.hessian(lambda x: attached(x).square().sum())(x),
+        torch.func.hessian(lambda x: plain(x).square().sum())(x),
+    )
+
+
+def test_torch_exports_no_penalty():
+    if keras.backend.backend() != "torch":
+        pytest.skip("torch only")
+    import torch
+
+    calls = []
+
+    def counted(h):
+        calls.append(1)
+        return ops.sum(h)
+
+    attached = attach_penalty(sequential(), "dense_4", counted)
+    x = ops.convert_to_tensor(data()[0])
+    expected = attached(x)
+    calls.clear()
+    exported = torch.export.export(attached, (x,), strict=False).module()
+    assert calls == []
+    torch.testing.assert_close(exported(x), expected)
+    with warnings.catch_warnings():
+        # Deprecated, and it tells of each size that it takes for constant.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(attached, x)
+    torch.testing.assert_close(traced(x), expected)
 
 
 def test_torch_compile_of_a_penalised_layer():

@@ -44,11 +44,14 @@ def differentiates_latest_first(tensors: Iterable[Tensor]) -> bool:
 
     So does torch. A gradient of a penalty computed after the whole forward
     pass would be there, of the size of the activations, before any of the
-    model's own: the gradients of all penalised layers at once.
+    model's own: the gradients of all penalised layers at once. Where it
+    compiles or exports, the graph that it makes has an order of its own.
     """
     return (
         keras.backend.backend() == "torch"
         and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and any(tensor.requires_grad for tensor in tensors)
     )
 
