@@ -27,17 +27,25 @@ def started(how, log_dir, **environment):
     )
 
 
-def finished(process):
-    with process:
-        stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    return json.loads(stdout.splitlines()[-1])
+def finished(*processes):
+    """What each of them printed; if one fails none goes on."""
+    found = []
+    try:
+        for process in processes:
+            stdout, stderr = process.communicate(timeout=300)
+            assert process.returncode == 0, stderr
+            found.append(json.loads(stdout.splitlines()[-1]))
+    finally:
+        for process in processes:
+            with process:
+                process.kill()
+    return found
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     log_dir = tmp_path_factory.mktemp("single")
-    found = finished(started("single", log_dir, XLA_FLAGS=DEVICES))
+    (found,) = finished(started("single", log_dir, XLA_FLAGS=DEVICES))
     return {**found, "events": event_logs.read(log_dir)}
 
 
@@ -107,7 +115,7 @@ def of(backend):
     ],
 )
 def test_devices(how, single, tmp_path):
-    found = finished(started(how, tmp_path, XLA_FLAGS=DEVICES))
+    (found,) = finished(started(how, tmp_path, XLA_FLAGS=DEVICES))
     assert_same(found, single)
     assert_same_events(event_logs.read(tmp_path), single["events"])
 
@@ -135,7 +143,7 @@ def test_two_workers(single, tmp_path):
         )
         for index in range(2)
     ]
-    found = [finished(process) for process in processes]
+    found = finished(*processes)
     for worker in found:
         np.testing.assert_allclose(
             worker["losses"], single["history"]["loss"], rtol=1e-5
@@ -162,7 +170,7 @@ def of_processes(count, tmp_path):
         )
         for rank in range(count)
     ]
-    return [finished(process) for process in processes]
+    return finished(*processes)
 
 
 @of("torch")
