@@ -14,7 +14,7 @@ from keras_actpen import internals
 from keras_actpen.tensors import MaskedTensors, Tensor
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One call of a penalised layer.
 
@@ -30,29 +30,33 @@ class Call:
     values: dict[str, Tensor] | None = None
 
 
-class _Calls(threading.local):
-    """Replicas of a tf.distribute strategy run in threads, in turns."""
+class PendingCalls(threading.local):
+    """Calls of one layer; copies of it have none.
+
+    Kept with the layer, not in a table of all layers, which torch.compile
+    would guard entry by entry. Replicas of a tf.distribute strategy run in
+    threads, in turns.
+
+    Attributes:
+        outside: Those outside of any stateless scope.
+    """
 
     def __init__(self):
-        self.of_layers: MutableMapping[Any, list[Call]] = (
+        self.outside: list[Call] = []
+        self._of_scopes: MutableMapping[Any, list[Call]] = (
             weakref.WeakKeyDictionary()
         )
-        self.of_scopes: MutableMapping[Any, MutableMapping[Any, list[Call]]] = (
-            weakref.WeakKeyDictionary()
-        )
 
+    def here(self) -> list[Call]:
+        """Those in the running stateless scope, or outside of any.
 
-_calls = _Calls()
+        What is kept for a scope goes with it, or JAX's tracers would leak.
+        """
+        scope = internals.stateless_scope()
+        if scope is None:
+            return self.outside
+        return self._of_scopes.setdefault(scope, [])
 
-
-def calls_of(layer: Any) -> list[Call]:
-    """Calls of `layer` in the running stateless scope, or outside of any.
-
-    What is kept for a scope goes with it, or JAX's tracers would leak.
-    """
-    scope = internals.stateless_scope()
-    if scope is None:
-        return _calls.of_layers.setdefault(layer, [])
-    if scope not in _calls.of_scopes:
-        _calls.of_scopes[scope] = weakref.WeakKeyDictionary()
-    return _calls.of_scopes[scope].setdefault(layer, [])
+    def __reduce__(self) -> tuple[type["PendingCalls"], tuple[()]]:
+        """Copy as empty."""
+        return PendingCalls, ()

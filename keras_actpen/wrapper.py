@@ -1,7 +1,6 @@
 """The layer that stands in for a penalised layer."""
 
 import functools
-import itertools
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from keras_actpen.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.delegation import DelegatingLayer
 from keras_actpen.descriptions import described, parts
 from keras_actpen.penalties.base import check_term_name
-from keras_actpen.pending import Call, calls_of
+from keras_actpen.pending import Call, PendingCalls
 from keras_actpen.places import (
     Place,
     Watched,
@@ -101,6 +100,7 @@ class PenalizedLayer(DelegatingLayer):
         # Size of the last axis at each place, as far as it is known.
         self.place_units: dict[Place, int | None] = {}
         self._saved_in_config = False
+        self._calls = PendingCalls()
         with keras.name_scope(layer.name):
             self.coefficients: Coefficients | dict[str, float] = (
                 Coefficients(terms) if terms else {}
@@ -108,6 +108,8 @@ class PenalizedLayer(DelegatingLayer):
         if terms:
             self._coefficient_variable = self.coefficients.variable
         self.wrapped_layer = layer
+        # On torch sub-layers are found by `__getattr__` alone, which is slow.
+        vars(self)["wrapped_layer"] = layer
         self.build()
 
     def _penalized_call(
@@ -116,18 +118,19 @@ class PenalizedLayer(DelegatingLayer):
         outputs, watched = observed_call(
             self.wrapped_layer, self.places, args, kwargs
         )
-        for place, tensors in watched.items():
-            self._note_units(place, [tensor for tensor, _ in tensors])
-        call = Call(watched, weakref.ref(internals.entry_layer(self)))
-        if self.terms:
-            calls_of(self).append(call)
-            tensors = itertools.chain.from_iterable(watched.values())
-            if backend.differentiates_latest_first(x for x, _ in tensors):
-                self._values_of(call)
         recorder = recording.current()
+        if recorder is not None or not self.place_units:
+            self._note_units(watched)
+        if not self.terms and recorder is None:
+            return outputs
+        call = Call(watched, internals.entry_of_replica(self))
+        if self.terms:
+            self._calls.here().append(call)
+            if backend.differentiates_latest_first(watched.values()):
+                self._values_of(call)
         if recorder is not None:
             values = functools.partial(self._values_of, call)
-            with internals.own_losses(call.entry()):
+            with internals.own_losses(call.entry):
                 recorder.record(self, watched, values)
         return outputs
 
@@ -135,18 +138,18 @@ class PenalizedLayer(DelegatingLayer):
         """What each call since the last outermost one adds to the loss."""
         return [
             _loss(*self._values_of(call).values())
-            for call in list(calls_of(self))
+            for call in list(self._calls.here())
             if call.values is not None
             or backend.is_in_reach(list(call.watched.values()))
         ]
 
     def forget_calls(self) -> None:
-        """Forget the calls that no loss has been asked for."""
-        calls_of(self).clear()
+        """Forget the calls outside of stateless scopes."""
+        self._calls.outside.clear()
 
     def _values_of(self, call: Call) -> dict[str, Tensor]:
         if call.values is None:
-            with internals.own_losses(call.entry()):
+            with internals.own_losses(call.entry):
                 call.values = self._term_values(call.watched)
             # Not to keep the activations until the next step.
             call.watched = {}
@@ -155,9 +158,7 @@ class PenalizedLayer(DelegatingLayer):
     def _term_values(self, watched: Watched) -> dict[str, Tensor]:
         if not self.terms:  # only watched, without coefficients
             return {}
-        coefficients = ops.unstack(
-            ops.convert_to_tensor(self._coefficient_variable), len(self.terms)
-        )
+        coefficients = backend.scalars(self._coefficient_variable)
         return {
             name: _term_value(term.penalty, watched[term.place], coefficient)
             for (name, term), coefficient in zip(
@@ -165,11 +166,12 @@ class PenalizedLayer(DelegatingLayer):
             )
         }
 
-    def _note_units(self, place: Place, tensors: list[Tensor]) -> None:
-        for tensor in tensors:
-            units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-            if self.place_units.setdefault(place, units) != units:
-                self.place_units[place] = None
+    def _note_units(self, watched: Watched) -> None:
+        for place, tensors in watched.items():
+            for tensor, _ in tensors:
+                units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
+                if self.place_units.setdefault(place, units) != units:
+                    self.place_units[place] = None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
@@ -217,8 +219,7 @@ class PenalizedLayer(DelegatingLayer):
         return layer.compute_output_spec(*args, **kwargs), watched
 
     def _check_targets(self, watched: Watched) -> None:
-        for place, tensors in watched.items():
-            self._note_units(place, [tensor for tensor, _ in tensors])
+        self._note_units(watched)
         activation = getattr(self.wrapped_layer, "activation", None)
         for term in self.terms.values():
             for tensor, _ in watched[term.place]:
@@ -291,12 +292,16 @@ def _term_value(
     # Not from 0: that would be one more operation.
     first, *others = (penalty.value(*one) for one in tensors)
     value = sum(others, first)
-    return backend.scaled(value, ops.cast(coefficient, value.dtype))
+    return backend.scaled(value, coefficient)
 
 
 def _loss(first: Tensor, *others: Tensor) -> Tensor:
     """Sum, of the dtype of Keras's own losses: TensorFlow adds no others."""
-    return ops.cast(sum(others, first), keras.config.floatx())
+    total = sum(others, first)
+    floatx = keras.config.floatx()
+    if keras.backend.standardize_dtype(total.dtype) == floatx:
+        return total
+    return ops.cast(total, floatx)
 
 
 _classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()

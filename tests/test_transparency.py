@@ -1261,6 +1261,8 @@ def test_torch_exports_no_penalty():
     torch.testing.assert_close(traced(x), expected)
 
 
+# torch's own look at a tensor while it compiles.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_torch_compile_of_a_penalised_layer():
     if keras.backend.backend() != "torch":
         pytest.skip("torch only")
@@ -1276,3 +1278,8 @@ def test_torch_compile_of_a_penalised_layer():
     attached.get_layer("dense_4").compile(backend=backend)
     assert loss_of(attached, x) == pytest.approx(plain, rel=1e-6)
     assert compiled
+    # Other models are none of its concern.
+    compiled.clear()
+    loss_of(attach_penalty(sequential(), "dense_4", l2=0.2), x)
+    assert loss_of(attached, x) == pytest.approx(plain, rel=1e-6)
+    assert not compiled

@@ -8,8 +8,8 @@ from keras import ops
 
 from keras_actpen.tensors import Tensor
 
-# Elements of a part of a tensor: it fits into a processor's cache.
-_PART = 2**18
+# Elements of a tensor that fits into a processor's cache.
+CACHED = 2**18
 
 
 def parts(
@@ -28,11 +28,11 @@ def parts(
     if (
         keras.backend.backend() != "torch"
         or x.device.type != "cpu"
-        or x.numel() <= _PART
+        or x.numel() <= CACHED
     ):
         yield x, mask
         return
-    size = max(1, _PART * len(x) // x.numel())
+    size = max(1, CACHED * len(x) // x.numel())
     masks: Iterable[Tensor | None] = repeat(None)
     if mask is not None:
         masks = mask.expand(len(x), *mask.shape[1:]).split(size)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_actpen.tensors import Tensor
+from keras_actpen.tensors import MaskedTensors, Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -39,8 +39,8 @@ def is_in_reach(tensors: Any) -> bool:
     )
 
 
-def differentiates_latest_first(tensors: Iterable[Tensor]) -> bool:
-    """Whether what is computed last from `tensors` is differentiated first.
+def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
+    """Whether what is computed last from tensors is differentiated first.
 
     So does torch. A gradient of a penalty computed after the whole forward
     pass would be there, of the size of the activations, before any of the
@@ -50,10 +50,14 @@ def differentiates_latest_first(tensors: Iterable[Tensor]) -> bool:
     return (
         keras.backend.backend() == "torch"
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and any(tensor.requires_grad for tensor in tensors)
+        and not is_traced()
+        and any(x.requires_grad for some in tensors for x, _ in some)
     )
+
+
+def is_traced() -> bool:
+    """Whether torch makes a graph of the running code, to be run later."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def running_graph() -> object:

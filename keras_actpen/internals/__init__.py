@@ -6,6 +6,7 @@ Each function says why the public API is not enough. All were checked on Keras
 
 from keras_actpen.internals.layers import (
     TransparentLayer,
+    entry_of_replica,
     own_losses,
     track,
     unlocked,
@@ -22,7 +23,6 @@ from keras_actpen.internals.models import (
     share_compile_state,
 )
 from keras_actpen.internals.tracing import (
-    entry_layer,
     is_writing_keras_file,
     mask_of,
     output_spec,
@@ -39,7 +39,7 @@ __all__ = [
     "TransparentLayer",
     "calls_in_order",
     "carry_over",
-    "entry_layer",
+    "entry_of_replica",
     "functional_like",
     "give_back_jax_state",
     "is_writing_keras_file",

@@ -1,7 +1,8 @@
 """Names, losses and sub-layers of single layers."""
 
 import contextlib
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,15 +13,36 @@ from keras_actpen import backend
 from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.tensors import Tensor
 
-# What `torch.nn.Module.__call__` does beside the call: hooks of this module
-# and `compile`. (Hooks of all modules see the wrapped layer.)
-_ON_TORCH = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_compiled_call_impl",
-)
+_ON_TORCH = keras.backend.backend() == "torch"
+
+
+def _has_torch_hooks(layer: Any) -> bool:
+    """Whether torch's module has to do something beside the call.
+
+    (Hooks of all modules see the wrapped layer.)
+    """
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+        or layer._compiled_call_impl
+    )
+
+
+# Arguments of a call that are never symbolic.
+_FLAGS = frozenset(("training",))
+
+
+def _is_symbolic(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # Nearly always one tensor and a flag, which need no search.
+    if (
+        len(args) == 1
+        and keras.ops.is_tensor(args[0])
+        and _FLAGS.issuperset(kwargs)
+    ):
+        return False
+    return any_symbolic_tensors(args, kwargs)
 
 
 class TransparentLayer(keras.layers.Layer):
@@ -52,11 +74,11 @@ class TransparentLayer(keras.layers.Layer):
         masks, opens scopes and adds activity regularizers. The wrapped layer
         does all of it; once more took as long as a small layer on torch.
         """
-        if any_symbolic_tensors(args, kwargs):
+        if _is_symbolic(args, kwargs):
             return super().__call__(*args, **kwargs)
         self._get_call_context()
         try:
-            if any(vars(self).get(name) for name in _ON_TORCH):
+            if _ON_TORCH and _has_torch_hooks(self):
                 # Past Keras's layer, to torch's module.
                 return super(keras.layers.Layer, self).__call__(*args, **kwargs)
             return self.call(*args, **kwargs)
@@ -92,25 +114,30 @@ class TransparentLayer(keras.layers.Layer):
         # A new stateless scope starts without calls by itself.
         if stateless_scope() is None:
             self.forget_calls()
+            if not self._losses:
+                # Nothing of its own: Keras's part takes as long again.
+                self.wrapped_layer._clear_losses()
+                return
         super()._clear_losses()
 
 
-@contextlib.contextmanager
-def own_losses(entry: keras.layers.Layer | None) -> Iterator[None]:
-    """Keep the replica's losses while a block reduces over replicas.
+# Returns the outermost layer of a call, or None once it is gone.
+Entry = Callable[[], keras.layers.Layer | None]
 
-    Keras keeps the losses of all replicas in the same lists, which is right
-    while one replica's thread runs after the other. A reduction over replicas
-    lets the others run in between (Keras 3.15: the losses of other layers come
-    out wrong).
 
-    Args:
-        entry: The outermost layer of the call whose losses are reduced, None
-            if it is gone.
+def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
+    """What finds the outermost layer of the running call, for `own_losses`.
+
+    Returns:
+        A weak reference, None where there is one replica alone.
     """
-    if backend.replica_count() == 1 or entry is None:
-        yield
-        return
+    if backend.replica_count() == 1:
+        return None
+    return weakref.ref(layer._get_call_context().entry_layer)
+
+
+@contextlib.contextmanager
+def _kept_losses(entry: keras.layers.Layer) -> Iterator[None]:
     kept = [
         (one, list(one._losses), set(one._loss_ids))
         for one in entry._flatten_layers()
@@ -120,6 +147,25 @@ def own_losses(entry: keras.layers.Layer | None) -> Iterator[None]:
         one._losses[:] = losses
         one._loss_ids.clear()
         one._loss_ids.update(ids)
+
+
+def own_losses(
+    entry: Entry | None,
+) -> contextlib.AbstractContextManager[None]:
+    """Keep the replica's losses while a block reduces over replicas.
+
+    Keras keeps the losses of all replicas in the same lists, which is right
+    while one replica's thread runs after the other. A reduction over replicas
+    lets the others run in between (Keras 3.15: the losses of other layers come
+    out wrong).
+
+    Args:
+        entry: `entry_of_replica` in the call whose losses are reduced.
+    """
+    layer = None
+    if entry is not None and backend.replica_count() > 1:
+        layer = entry()
+    return contextlib.nullcontext() if layer is None else _kept_losses(layer)
 
 
 @contextlib.contextmanager

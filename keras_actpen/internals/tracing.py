@@ -17,11 +17,6 @@ def stateless_scope() -> Any:
     return keras_backend.get_stateless_scope()
 
 
-def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The outermost layer of the running call of `layer`."""
-    return layer._get_call_context().entry_layer
-
-
 def mask_of(tensor: Tensor) -> Tensor | None:
     """Mask that Keras has put on `tensor`, or None. No public equivalent."""
     return keras_backend.get_keras_mask(tensor)

@@ -124,7 +124,8 @@ def snake_case(name: str) -> str:
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Cast half-precision activations to float32, leave wider ones alone."""
-    x = ops.convert_to_tensor(x)
+    if not ops.is_tensor(x):
+        x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
         return x
     return ops.cast(x, "float32")

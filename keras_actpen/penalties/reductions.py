@@ -104,10 +104,11 @@ def divide(
         return total * backend.replica_count()
     if reduction == "batch":
         # Replicas have equal batches: Keras itself fails on others.
-        size = ops.shape(values)[0]
-        if isinstance(size, int):  # known: it takes no operations
+        size = values.shape[0]
+        if size is not None:  # known: it takes no operations
             return total / max(size, 1)
-        return total / ops.maximum(ops.cast(size, total.dtype), 1.0)
+        size = ops.cast(ops.shape(values)[0], total.dtype)
+        return total / ops.maximum(size, 1.0)
     number = counted(values, mask)
     if mask is not None:
         number = backend.replica_mean(number)
