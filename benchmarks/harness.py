@@ -7,6 +7,7 @@ the A/A ratio, shows what noise is left.
 """
 
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,18 +38,31 @@ class Rounds:
     """How often all arms run.
 
     Attributes:
-        seconds: How long they may take in all.
+        seconds: How long they may take before it is asked how exact they are.
         fewest: Rounds even if they take longer.
         most: Rounds even if there were time for more.
+        precision: How far the intervals of the ratios may reach to each side.
+        extensions: How often as many rounds more are run to get there.
     """
 
     seconds: float
     fewest: int
     most: int
+    precision: float = math.inf
+    extensions: int = 0
 
     def number(self, seconds: float) -> int:
-        """How many rounds, if one takes that long."""
+        """How many rounds at first, if one takes that long."""
         return int(np.clip(self.seconds / seconds, self.fewest, self.most))
+
+    def are_enough(self, costs: Mapping[str, Sequence[float]]) -> bool:
+        """Whether the ratios of all arms to the first are exact enough."""
+        if math.isinf(self.precision):
+            return True
+        baseline, *others = costs.values()
+        found = [ratio(arm, baseline) for arm in others]
+        reach = max(max(r.high - r.median, r.median - r.low) for r in found)
+        return reach <= self.precision
 
 
 @dataclass(frozen=True)
@@ -178,9 +192,12 @@ def compare(
     costs = {name: [] for name in names}
     rng = np.random.default_rng(SEED)
     gc.collect()
-    for _ in range(number):
-        for index in rng.permutation(len(arms)):
-            costs[names[index]].append(arms[index].run())
+    for _ in range(1 + rounds.extensions):
+        for _ in range(number):
+            for index in rng.permutation(len(arms)):
+                costs[names[index]].append(arms[index].run())
+        if rounds.are_enough(costs):
+            break
     return Comparison(
         name,
         backend,
@@ -188,7 +205,7 @@ def compare(
         unit,
         costs,
         first_seconds,
-        {**(facts or {}), "rounds": number},
+        {**(facts or {}), "rounds": len(costs[names[0]])},
     )
 
 

@@ -104,7 +104,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "order; in brackets the 95 % bootstrap interval. A/A noise is how "
         "far from 1 the interval of the baseline against itself reaches. "
         "*Within noise*: beyond the limit by less than that, or the interval "
-        "reaches the limit; *too noisy*: no verdict, because that noise or "
+        "reaches the limit; *too noisy to tell*: so too, but that noise or "
         "what the interval reaches beyond the limit is above "
         f"{LARGEST_NOISE:g} of the limit.",
         *(_machine(e) for e in results["environments"].values()),

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from benchmarks.harness import Comparison, Ratio
 from benchmarks.targets import TARGETS, Target
 
-# Beyond it a measurement says too little for a verdict.
+# Beyond it noise is no excuse any more.
 LARGEST_NOISE = 0.05
 
 
@@ -26,7 +26,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """`met`, `not met`, or, if the noise may hide it, a word for that.
+        """`met` or `not met`, and what the noise has to do with it.
 
         Noise counts as an excuse only while it is small, that of the baseline
         and that of the ratio itself, whose interval then ends near the limit.
@@ -43,7 +43,7 @@ class Verdict:
             return "met"
         if not close:
             return "not met"
-        return "within noise" if quiet else "too noisy"
+        return "met, within noise" if quiet else "not met, too noisy to tell"
 
 
 def verdicts(

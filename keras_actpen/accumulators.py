@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_actpen import backend, internals
-from keras_actpen.device_state import DeviceState, state_variable
+from keras_actpen.backend import operations as ops
+from keras_actpen.device_state import DeviceState
+from keras_actpen.host_state import HostStatistics, HostTotals
 from keras_actpen.optional_statistics import (
     CURVES,
     STATES,
@@ -19,90 +19,13 @@ from keras_actpen.optional_statistics import (
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.places import Place, Watched
 from keras_actpen.snapshots import StatisticsSnapshot
-from keras_actpen.statistics import ActivationStatistics, Elements
+from keras_actpen.statistics import ActivationStatistics
 from keras_actpen.tensors import MaskedTensors, Tensor
+from keras_actpen.term_totals import TermKey, TermTotals
 from keras_actpen.wrapper import PenalizedLayer
-
-# A term: the path of its layer and its name.
-TermKey: TypeAlias = tuple[str, str]
 
 # A watched place: the path of its layer and where it is.
 PlaceKey: TypeAlias = tuple[str, Place]
-
-
-class TermTotals(DeviceState):
-    """Sums of all terms over the samples of a period, on the device.
-
-    Each term is weighted by the batch size, as Keras weighs the loss that it
-    reports, and counts as 0 in steps in which its layer is not called. The
-    sums are compensated (Kahan 1965, "Further remarks on reducing truncation
-    errors"): they stay exact to float32 however many batches there are.
-
-    Args:
-        terms: The terms.
-    """
-
-    def __init__(self, terms: list[TermKey]):
-        super().__init__()
-        self.terms = terms
-        # Sums of the terms and of the samples, and what they lack.
-        self.sums: keras.Variable = state_variable(
-            (2, len(terms) + 1), "term_totals"
-        )
-
-    def add(
-        self, values: Mapping[TermKey, Tensor], samples: Tensor, steps: float
-    ) -> None:
-        """Add terms of a step, as part of it.
-
-        Args:
-            values: Coefficient times value of some of the terms.
-            samples: Batch size of the step, a float32 scalar.
-            steps: 1 to count the samples, 0 if they are counted elsewhere.
-        """
-        sums = ops.convert_to_tensor(self.sums)
-        self.sums.assign(self.sums_after(sums, values, samples, steps))
-
-    def sums_after(
-        self,
-        sums: Tensor,
-        values: Mapping[TermKey, Tensor],
-        samples: Tensor,
-        steps: float,
-    ) -> Tensor:
-        """What `add` makes of a value of `sums`."""
-        addend = ops.stack(
-            [*(values.get(term, 0.0) for term in self.terms), steps]
-        )
-        addend = ops.cast(ops.stop_gradient(addend), "float32") * samples
-        sums, lacking = ops.unstack(sums, 2)
-        addend = addend - lacking
-        new = sums + addend
-        return ops.stack([new, (new - sums) - addend])
-
-    def means(self, sums: Tensor) -> dict[TermKey, Tensor]:
-        """Mean of every term over the samples so far, as tensors.
-
-        Args:
-            sums: Value of `sums`.
-        """
-        # Fewer operations than slices are.
-        sums, _ = ops.unstack(sums, 2)
-        *means, _ = ops.unstack(
-            ops.divide_no_nan(sums, sums[-1]), len(self.terms) + 1
-        )
-        return dict(zip(self.terms, means, strict=True))
-
-    def read(self) -> tuple[dict[TermKey, float], float]:
-        """Sum of every term over the samples, and their number, on the host.
-
-        Right over all replicas of this process.
-        """
-        sums = np.zeros(len(self.terms) + 1)
-        for local in backend.local_values(self.sums):
-            sums += local[0].astype("float64") - local[1]
-        *totals, samples = sums.tolist()
-        return dict(zip(self.terms, totals, strict=True)), samples
 
 
 class ModelState:
@@ -123,9 +46,12 @@ class ModelState:
             for path, layer in layers.items()
             for term in layer.terms
         ]
+        on_host = backend.is_on_host()
         # None where all layers are only watched.
-        self.totals: dict[str, TermTotals] = {
-            phase: TermTotals(terms) for phase in ("train", "test") if terms
+        self.totals: dict[str, TermTotals | HostTotals] = {
+            phase: HostTotals(terms) if on_host else TermTotals(terms)
+            for phase in ("train", "test")
+            if terms
         }
         self.places: list[PlaceKey] = [
             (path, place)
@@ -135,8 +61,11 @@ class ModelState:
         self.rows: dict[PlaceKey, int] = {
             key: row for row, key in enumerate(self.places)
         }
-        self.statistics: ActivationStatistics = ActivationStatistics(
-            [layers[path].place_units.get(place) for path, place in self.places]
+        units = [
+            layers[path].place_units.get(place) for path, place in self.places
+        ]
+        self.statistics: ActivationStatistics | HostStatistics = (
+            HostStatistics(units) if on_host else ActivationStatistics(units)
         )
         # Those that were asked for, by their class.
         self.optional: dict[
@@ -170,9 +99,10 @@ class ModelState:
 
     def parts(self) -> list[DeviceState]:
         """The layers that hold the variables."""
-        return [*self.totals.values(), *self._of_activations()]
+        parts = [*self.totals.values(), *self._of_activations()]
+        return [part for part in parts if isinstance(part, DeviceState)]
 
-    def _of_activations(self) -> list[DeviceState]:
+    def _of_activations(self) -> list[DeviceState | HostStatistics]:
         optional = (states.values() for states in self.optional.values())
         return [self.statistics, *itertools.chain(*optional)]
 
@@ -204,10 +134,10 @@ class TermRecorder:
     Args:
         state: The state.
         phase: `"train"` or `"test"`.
-        samples: Batch size of the step, a float32 scalar.
+        samples: Batch size of the step, a float or a float32 scalar.
     """
 
-    def __init__(self, state: ModelState, phase: str, samples: Tensor):
+    def __init__(self, state: ModelState, phase: str, samples: Tensor | float):
         self.state = state
         self.phase = phase
         self.samples = samples
@@ -264,7 +194,7 @@ class TermRecorder:
 class StatisticsRecorder(TermRecorder):
     """Also takes the statistics of the activations."""
 
-    def __init__(self, state: ModelState, phase: str, samples: Tensor):
+    def __init__(self, state: ModelState, phase: str, samples: Tensor | float):
         super().__init__(state, phase, samples)
         # Of the calls that can be used together.
         self._seen: dict[PlaceKey, MaskedTensors] = {}
@@ -295,8 +225,7 @@ class StatisticsRecorder(TermRecorder):
         self, key: PlaceKey, activations: Tensor, mask: Tensor | None
     ) -> None:
         statistics, row = self.state.statistics, self.state.rows[key]
-        elements = Elements(activations, mask)
-        statistics.update(row, elements)
+        statistics.update(row, activations, mask)
         for optional in self.state.optional[key].values():
             optional.update(activations, mask)
         # The histogram is that of all calls of the layer in the step, or in
@@ -304,18 +233,18 @@ class StatisticsRecorder(TermRecorder):
         seen = self._seen.setdefault(key, [])
         seen.append((activations, mask))
         if len(seen) == 1:
-            statistics.update_histogram(row, elements)
-        elif self._seen_in is self._trace:
+            return
+        if self._seen_in is self._trace:
             self._unjoined[key] = None
         else:
-            statistics.update_histogram(row, Elements(*_joined(seen)))
+            statistics.update_histogram(row, *_joined(seen))
 
     def finish(self) -> None:
         """End the step: also take the histograms that could wait."""
         super().finish()
         for key in self._unjoined:
             self.state.statistics.update_histogram(
-                self.state.rows[key], Elements(*_joined(self._seen[key]))
+                self.state.rows[key], *_joined(self._seen[key])
             )
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_actpen.backend import operations as ops
 from keras_actpen.tensors import Tensor
 
 # A count is kept in two words, the lower one below this number: a float32
@@ -49,7 +49,7 @@ class DeviceState(keras.layers.Layer):
 
     def start_of(self, variable: keras.Variable) -> Tensor:
         """What one of the variables holds before anything has been seen."""
-        return ops.zeros(variable.shape, variable.dtype)
+        return keras.ops.zeros(variable.shape, variable.dtype)
 
 
 def state_variable(
@@ -111,8 +111,8 @@ def counted_elements(
 def count_by_unit(condition: Tensor) -> Tensor:
     """How often `condition` holds along all axes but the last, in float32.
 
-    Not `ops.count_nonzero`: four times as long on TensorFlow (2.8 million),
-    and a deprecation warning of torch (Keras 3.15).
+    Not `count_nonzero` of Keras 3.15: four times as long on TensorFlow (2.8
+    million), and a deprecation warning of torch.
     """
     axes = tuple(range(len(condition.shape) - 1))
     return ops.sum(ops.cast(condition, "float32"), axis=axes)

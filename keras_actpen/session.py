@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_actpen import backend, internals
+from keras_actpen import backend, internals, step_logs
 from keras_actpen.accumulators import ModelState, TermRecorder
 from keras_actpen.recording import log_key
 from keras_actpen.stepping import SteppedFunction, Stopwatch
-from keras_actpen.tensors import Tensor
 from keras_actpen.wrapper import PenalizedLayer
 
 
@@ -36,8 +34,14 @@ class Session:
         self._coefficients = [
             layer.coefficients for layer in layers.values() if layer.terms
         ]
-        # How often each has been set when a step last saw them.
-        self._changes: list[int] = []
+        # How often they have been set when a step last saw them.
+        self._changes = -1
+        # Of the terms in the logs.
+        self.keys: list[str] = [
+            log_key(path, name)
+            for path, layer in layers.items()
+            for name in layer.terms
+        ]
 
     @classmethod
     def of(
@@ -99,14 +103,9 @@ class Session:
 
     def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
         """Logs of a period from those of its last step."""
-        terms = {
-            log_key(path, name)
-            for path, layer in self.layers.items()
-            for name in layer.terms
-        }
-        if not isinstance(logs, dict) or not terms & set(logs):
+        if not isinstance(logs, dict) or logs.keys().isdisjoint(self.keys):
             return report(logs)  # of a step that was not recorded
-        logs = {k: v for k, v in logs.items() if k not in terms}
+        logs = {k: v for k, v in logs.items() if k not in self.keys}
         return {**report(logs), **self.means(self.last_recorded)}
 
     def stand_in(self, phase: str) -> None:
@@ -171,12 +170,15 @@ class Session:
         """
         if keras.backend.backend() != "jax":
             return args
-        coefficients = self._coefficients
-        changes = [one.changes for one in coefficients]
+        changes = 0
+        for one in self._coefficients:
+            changes += one.changes
         if changes == self._changes:
             return args
         self._changes = changes
-        current = {id(one.variable): list(one.values()) for one in coefficients}
+        current = {
+            id(one.variable): list(one.values()) for one in self._coefficients
+        }
         (trainable, non_trainable, *others), *data = args
         non_trainable = list(non_trainable)
         variables = self.model.non_trainable_variables
@@ -187,8 +189,8 @@ class Session:
                 non_trainable[index] = variable.value
         return (trainable, non_trainable, *others), *data
 
-    def with_means(self, logs: Any, phase: str) -> Any:
-        """Logs of a step with the mean of every term so far, on the device.
+    def with_totals(self, logs: Any, phase: str) -> Any:
+        """Logs of a step with the sums of the terms so far, on the device.
 
         Args:
             logs: What the model's own step returned.
@@ -196,10 +198,10 @@ class Session:
         """
         if phase not in self.state.totals:
             return logs
-        sums = ops.convert_to_tensor(self.state.totals[phase].sums)
-        return self._with_means_of(sums, logs, phase)
+        sums = self.state.totals[phase].current()
+        return step_logs.with_totals(logs, self.keys, sums)
 
-    def with_means_functional(
+    def with_totals_functional(
         self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
     ) -> tuple[Any, tuple[Any, ...]]:
         """Logs and state of a step of JAX, which is ended.
@@ -220,14 +222,7 @@ class Session:
             if variable is sums
         )
         non_trainable = list(non_trainable)
-        non_trainable[position] = recorder.finish_functional(
-            non_trainable[position]
-        )
-        logs = self._with_means_of(non_trainable[position], logs, phase)
+        new = recorder.finish_functional(non_trainable[position])
+        non_trainable[position] = new
+        logs = step_logs.with_totals(logs, self.keys, new[0])
         return logs, (trainable, non_trainable, *others)
-
-    def _with_means_of(self, sums: Tensor, logs: Any, phase: str) -> Any:
-        if not isinstance(logs, dict):
-            return logs
-        means = self.state.totals[phase].means(sums)
-        return {**logs, **{log_key(*term): means[term] for term in means}}

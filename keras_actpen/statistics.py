@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.backend import operations as ops
 from keras_actpen.device_state import (
     DeviceState,
     add_to_words,
@@ -133,15 +133,22 @@ class ActivationStatistics(DeviceState):
             return _start(variable.shape)
         return super().start_of(variable)
 
-    def update(self, row: int, new: Elements) -> None:
+    def update(
+        self, row: int, activations: Tensor, mask: Tensor | None = None
+    ) -> None:
         """Take in one batch, as part of a compiled step.
 
-        Counts are exact while a unit sees fewer than 2^24 positions a batch.
+        The histogram is that of this batch, the others' are forgotten. Counts
+        are exact while a unit sees fewer than 2^24 positions a batch.
 
         Args:
             row: Which of the watched tensors it is.
-            new: Its elements.
+            activations: Float tensor of shape `(batch, ..., units)`.
+            mask: Boolean tensor whose axes are the first axes of
+                `activations`, `False` where a position does not count, or
+                `None`.
         """
+        new = Elements(activations, mask)
         state = ops.convert_to_tensor(self.measures)[row]
         counts = ops.convert_to_tensor(self.counts)[row]
 
@@ -172,10 +179,11 @@ class ActivationStatistics(DeviceState):
         m2 = old_m2 + m2 + ops.square(delta) * old_n * share
 
         # Last, because `state` and `counts` may be views of the variables.
-        measures = ops.stack([mean, m2, scale, low, high])
-        _write(self.measures, row, ops.concatenate([measures, state[5:]]))
+        edges, buckets = self._histogram(new)
+        measures = ops.stack([mean, m2, scale, low, high, *edges])
+        _write(self.measures, row, measures)
         words = ops.reshape(words, (6,))
-        _write(self.counts, row, ops.concatenate([words, counts[6:]]))
+        _write(self.counts, row, ops.concatenate([words, buckets]))
         where = self.slices[row]
         # A batch with other units says nothing of these.
         if where is not None and new.fired.shape[0] in (
@@ -190,16 +198,28 @@ class ActivationStatistics(DeviceState):
             ]
             self.fired.assign(ops.concatenate(parts))
 
-    def update_histogram(self, row: int, new: Elements) -> None:
-        """Replace the histogram by that of one batch.
+    def update_histogram(
+        self, row: int, activations: Tensor, mask: Tensor | None = None
+    ) -> None:
+        """Replace the histogram, which is that of the last `update`.
+
+        Args:
+            row: Which of the watched tensors it is.
+            activations: As in `update`.
+            mask: As in `update`.
+        """
+        edges, buckets = self._histogram(Elements(activations, mask))
+        state = ops.convert_to_tensor(self.measures)[row, :5]
+        _write(self.measures, row, ops.concatenate([state, ops.stack(edges)]))
+        counts = ops.convert_to_tensor(self.counts)[row, :6]
+        _write(self.counts, row, ops.concatenate([counts, buckets]))
+
+    def _histogram(self, new: Elements) -> tuple[list[Tensor], Tensor]:
+        """Outer edges and counts of the histogram of one batch.
 
         It is that of the finite values other than 0, in TensorBoard's own
         definition: 30 equal buckets from the smallest to the largest, or
         everything in the last bucket if all values are equal.
-
-        Args:
-            row: Which of the watched tensors it is.
-            new: Its elements.
         """
         high = ops.maximum(new.high, new.start)
         buckets = ops.cast(new.buckets, self.counts.dtype)
@@ -207,11 +227,7 @@ class ActivationStatistics(DeviceState):
         buckets = ops.where(
             ops.equal(new.start, high), ops.flip(buckets), buckets
         )
-        state = ops.convert_to_tensor(self.measures)[row, :5]
-        edges = ops.stack([new.start, high])
-        _write(self.measures, row, ops.concatenate([state, edges]))
-        counts = ops.convert_to_tensor(self.counts)[row, :6]
-        _write(self.counts, row, ops.concatenate([counts, buckets]))
+        return [new.start, high], buckets
 
     def read(self) -> list[StatisticsSnapshot]:
         """What this process's replicas have seen since the last `reset`."""
@@ -245,7 +261,7 @@ def _added(parts: Iterable[Tensor]) -> Tensor:
 def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
     """Mean, M2, their scale, min, max, and the edges of the histogram."""
     start = [0.0, 0.0, 0.0, np.inf, -np.inf, 0.0, 0.0]
-    return ops.convert_to_tensor(np.tile(start, (shape[0], 1)), dtype)
+    return keras.ops.convert_to_tensor(np.tile(start, (shape[0], 1)), dtype)
 
 
 def _write(table: keras.Variable, row: int, values: Tensor) -> None:

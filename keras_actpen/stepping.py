@@ -6,14 +6,19 @@ armed for the next step, so that a training that was interrupted goes on as if
 nothing had been there.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
 from keras import ops, tree
 
-from keras_actpen import accumulators, backend, internals, recording
+from keras_actpen import (
+    accumulators,
+    backend,
+    internals,
+    recording,
+    step_logs,
+)
 from keras_actpen.attributes import attribute_in_front
 from keras_actpen.tensors import Tensor
 
@@ -65,35 +70,39 @@ class SteppedFunction:
         session = self.session
         armed, self.armed = self.armed, None
         args = session.with_coefficients(args)
-        if armed is not None:
-            session.last_recorded = self.phase
-        stopwatches, self.stopwatches = self.stopwatches, []
-        if not stopwatches:
-            return self._run(armed, args)
-        backend.wait_for(args)
-        for stopwatch in stopwatches:
-            stopwatch.start()
-        result = self._run(armed, args)
-        backend.wait_for(result)
-        for stopwatch in stopwatches:
-            stopwatch.stop(armed)
-        return result
+        if not self.stopwatches:
+            result = self._run(armed, args)
+        else:
+            stopwatches, self.stopwatches = self.stopwatches, []
+            backend.wait_for(args)
+            for stopwatch in stopwatches:
+                stopwatch.start()
+            result = self._run(armed, args)
+            backend.wait_for(result)
+            for stopwatch in stopwatches:
+                stopwatch.stop(armed)
+        if armed is None:
+            return result
+        session.last_recorded = self.phase
+        if keras.backend.backend() == "jax":
+            logs, state = result
+            return step_logs.expanded(logs, session.keys), state
+        return step_logs.expanded(result, session.keys)
 
     def _run(self, armed: str | None, args: tuple[Any, ...]) -> Any:
         function, step = self._functions.get(armed, self._unarmed)
-        model, name = self.session.model, f"{self.phase}_step"
-        with contextlib.ExitStack() as stack:
-            if step is not None:
-                # The torch trainer looks the step up whenever it runs.
-                stack.enter_context(attribute_in_front(model, name, step))
-            try:
+        try:
+            if step is None:
                 return function(*args)
-            except KeyboardInterrupt:
-                # Keras tells no callback of it.
-                if keras.backend.backend() == "jax":
-                    internals.give_back_jax_state(model, args[0])
-                self.session.restore_functions()
-                raise
+            name = f"{self.phase}_step"
+            with attribute_in_front(self.session.model, name, step):
+                return function(*args)
+        except KeyboardInterrupt:
+            # Keras tells no callback of it.
+            if keras.backend.backend() == "jax":
+                internals.give_back_jax_state(self.session.model, args[0])
+            self.session.restore_functions()
+            raise
 
     def restore(self) -> None:
         """Leave the model its plain function."""
@@ -107,8 +116,12 @@ class SteppedFunction:
 
     def _make(
         self, armed: str | None
-    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Compile a step that records what is armed."""
+    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+        """Compile a step that records what is armed.
+
+        Returns:
+            The function, and the step if it looks that up whenever it runs.
+        """
         model = self.session.model
         step = self._step(getattr(model, f"{self.phase}_step"), armed)
         name = f"{self.phase}_function"
@@ -119,7 +132,7 @@ class SteppedFunction:
             getattr(model, f"make_{name}")(force=True)
         function = getattr(model, name)
         setattr(model, name, before)
-        return function, step
+        return function, step if keras.backend.backend() == "torch" else None
 
     def _step(
         self, inner: Callable[..., Any], armed: str | None
@@ -135,9 +148,9 @@ class SteppedFunction:
             with recording.recording(recorder):
                 result = inner(*args)
             if keras.backend.backend() == "jax":
-                return session.with_means_functional(*result, recorder)
+                return session.with_totals_functional(*result, recorder)
             recorder.finish()
-            return session.with_means(result, phase)
+            return session.with_totals(result, phase)
 
         return step
 
@@ -149,11 +162,14 @@ def _is_sharded() -> bool:
     )
 
 
-def _samples(data: Any) -> Tensor:
-    """Batch size of a step as Keras counts it, a float32 scalar."""
+def _samples(data: Any) -> Tensor | float:
+    """Batch size of a step as Keras counts it, a float32 scalar if unknown."""
     try:
         x = keras.utils.unpack_x_y_sample_weight(data)[0]
     except ValueError:  # data that only the model's own step can read
         x = data
     first = next(part for part in tree.flatten(x) if part is not None)
+    size = first.shape[0]
+    if size is not None:
+        return float(size)
     return ops.cast(ops.shape(first)[0], "float32")

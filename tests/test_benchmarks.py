@@ -114,6 +114,29 @@ def test_compare_runs_every_arm_in_every_round_in_changing_order():
     assert len(set(rounds)) > 1
 
 
+def test_compare_goes_on_until_the_ratios_are_exact():
+    rng = np.random.default_rng(3)
+
+    def found(precision, extensions=9):
+        arms = [
+            Arm(name, lambda: rng.normal(1.0, 0.1))
+            for name in ("a", "a" + AGAIN, "b")
+        ]
+        rounds = Rounds(0.0, 20, 20, precision, extensions)
+        return compare("x/y", "jax", arms, rounds)
+
+    assert found(np.inf).facts == {"rounds": 20}
+    exact = found(0.05)
+    assert 20 < exact.facts["rounds"] < 200
+    assert len(exact.costs["b"]) == exact.facts["rounds"]
+    for arm in ("a" + AGAIN, "b"):
+        of_arm = exact.ratio(arm)
+        assert of_arm.high - of_arm.median <= 0.05
+        assert of_arm.median - of_arm.low <= 0.05
+    # It does not go on for ever.
+    assert found(1e-6, extensions=2).facts == {"rounds": 60}
+
+
 def test_compare_wants_the_baseline_twice():
     with pytest.raises(
         ValueError,
@@ -290,7 +313,7 @@ def test_a_ratio_that_noise_may_explain():
     }
     found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
     table = report.target_table([("cpu", found)])
-    assert "| 1.02 (1.02..1.02) | 0.040 | within noise |" in table
+    assert "| 1.02 (1.02..1.02) | 0.040 | met, within noise |" in table
 
 
 def test_too_much_noise_allows_no_verdict():
@@ -301,7 +324,7 @@ def test_too_much_noise_allows_no_verdict():
     }
     found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
     table = report.target_table([("cpu", found)])
-    assert "| 1.02 (1.02..1.02) | 0.200 | too noisy |" in table
+    assert "| 1.02 (1.02..1.02) | 0.200 | not met, too noisy to tell |" in table
 
 
 @pytest.mark.parametrize("middle", [0.99, 1.01])
@@ -314,11 +337,13 @@ def test_a_wide_interval_allows_no_verdict(middle):
     }
     found = Comparison("predict/mlp", "jax", "bare", "seconds", costs, {})
     table = report.target_table([("cpu", found)])
-    assert f"| {middle} (0.8..1.3) | 0.000 | too noisy |" in table
+    assert (
+        f"| {middle} (0.8..1.3) | 0.000 | not met, too noisy to tell |" in table
+    )
 
 
 @pytest.mark.parametrize(
-    ("spread", "verdict"), [(0.01, "met"), (0.1, "too noisy")]
+    ("spread", "verdict"), [(0.01, "met"), (0.1, "not met, too noisy to tell")]
 )
 def test_an_overhead_that_is_not_seen_has_a_least_ratio(spread, verdict):
     signs = np.array([0, -1, 1, 0, -1, 0, -1, 1, 0])

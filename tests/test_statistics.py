@@ -19,8 +19,9 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
 from keras_actpen import backend
+from keras_actpen.host_state import HostStatistics
 from keras_actpen.snapshots import DEFINITIONS, StatisticsSnapshot
-from keras_actpen.statistics import ActivationStatistics, Elements
+from keras_actpen.statistics import ActivationStatistics
 
 BACKEND = keras.backend.backend()
 NAMES = [
@@ -42,25 +43,46 @@ def float32(values):
 
 def take_in(statistics, *arrays, row=0):
     """One batch as the only one of a step."""
-    elements = Elements(*arrays)
-    statistics.update(row, elements)
-    statistics.update_histogram(row, elements)
+    statistics.update(row, *arrays)
 
 
 def watch(batches, masks=None, dtype="float32", units=True, jit=True):
     """Statistics of all batches, histogram of the last, from compiled steps."""
-    statistics = ActivationStatistics([batches[0].shape[-1] if units else None])
+    units = [batches[0].shape[-1] if units else None]
+    statistics = ActivationStatistics(units)
 
     def step(*arrays):
         take_in(statistics, *arrays)
 
     step = compiled(step, statistics.variables, jit)
+    steps = []
     for index, batch in enumerate(batches):
         arrays = [ops.convert_to_tensor(batch, dtype)]
         if masks is not None:
             arrays.append(ops.convert_to_tensor(masks[index]))
+        steps.append(arrays)
         step(*arrays)
+    (found,) = statistics.read()
+    if backend.is_on_host():
+        assert_agree(on_host(units, steps), found)
+    return found
+
+
+def on_host(units, steps):
+    statistics = HostStatistics(units)
+    for arrays in steps:
+        take_in(statistics, *arrays)
     return statistics.read()[0]
+
+
+def assert_agree(one, other):
+    """Two snapshots; their means are float64 and float32."""
+    assert_values(one.values(), other.values())
+    np.testing.assert_array_equal(one.histogram, other.histogram)
+    if one.fired is None:
+        assert other.fired is None
+    else:
+        np.testing.assert_array_equal(one.fired, other.fired)
 
 
 def buckets(values):
@@ -295,7 +317,7 @@ def test_counts_are_exact_beyond_float32_and_int32():
     statistics.counts.assign(counts)
     values = np.array([[0.0, np.nan, 1.0], [0.0, 0.0, 2.0]], "float32")
     for _ in range(2):
-        statistics.update(0, Elements(ops.convert_to_tensor(values)))
+        statistics.update(0, ops.convert_to_tensor(values))
     (snapshot,) = statistics.read()
     assert snapshot.count == forged + 10
     assert snapshot.zeros == forged + 6

@@ -14,7 +14,7 @@ from keras_actpen import (
     penalized_layers,
     watch_activations,
 )
-from keras_actpen.statistics import ActivationStatistics
+from keras_actpen.accumulators import StatisticsRecorder
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -166,13 +166,13 @@ def test_statistics_are_in_the_instrumented_steps_alone(
             nonlocal step
             step = batch
 
-    update = ActivationStatistics.update
+    record = StatisticsRecorder.record
 
-    def counted(self, row, new):
+    def counted(self, *args):
         seen.append(step)
-        update(self, row, new)
+        record(self, *args)
 
-    monkeypatch.setattr(ActivationStatistics, "update", counted)
+    monkeypatch.setattr(StatisticsRecorder, "record", counted)
     monitor = PenaltyMonitor(**{"log_dir": tmp_path, **arguments})
     model = model_of(run_eagerly=True)
     fit(model, monitor, Steps(), samples=20, epochs=2)
@@ -220,10 +220,11 @@ class Compiled(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         function = self.model.train_function
         arguments = step_arguments(self.model)
-        self.plain = operations(self.model.train_step, arguments)
+        plain = self.model.train_step
+        self.plain = operations(plain, arguments)
         self.recorded = {
-            what: operations(step, arguments)
-            for what, (_, step) in function._functions.items()
+            what: operations(function._step(plain, what), arguments)
+            for what in function._functions
         }
 
 

@@ -3,6 +3,8 @@
 The only package that may import a backend, and only the one Keras has chosen.
 """
 
+import keras
+
 from keras_actpen.backend.elements import filled, parts
 from keras_actpen.backend.execution import (
     below_root,
@@ -11,6 +13,7 @@ from keras_actpen.backend.execution import (
     is_in_reach,
     random_state_kept,
     running_graph,
+    uncompiled,
     value_and_gradients,
     wait_for,
 )
@@ -22,8 +25,10 @@ from keras_actpen.backend.replicas import (
     replica_min,
     strategy_scope,
 )
+from keras_actpen.backend.summaries import Summary, is_on_host, summary
 from keras_actpen.backend.sums import (
     bucket_counts,
+    compensated_sums,
     mean_and_m2,
     offsets,
     precise_sum,
@@ -35,17 +40,26 @@ from keras_actpen.backend.sums import (
     sums,
 )
 
+if keras.backend.backend() == "torch":
+    from keras_actpen.backend import torch_operations as operations
+else:
+    from keras import ops as operations
+
 __all__ = [
+    "Summary",
     "below_root",
     "bucket_counts",
+    "compensated_sums",
     "compiled",
     "differentiates_latest_first",
     "filled",
     "is_chief",
     "is_in_reach",
+    "is_on_host",
     "local_values",
     "mean_and_m2",
     "offsets",
+    "operations",
     "parts",
     "precise_sum",
     "random_state_kept",
@@ -59,7 +73,9 @@ __all__ = [
     "strategy_scope",
     "sum_of_absolutes",
     "sum_of_squares",
+    "summary",
     "sums",
+    "uncompiled",
     "value_and_gradients",
     "wait_for",
 ]

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from keras_actpen.tensors import MaskedTensors, Tensor
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -94,6 +96,13 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return tf.function(function)
     if keras.backend.backend() == "jax":
         return jax.jit(function)
+    return function
+
+
+def uncompiled(function: _Function) -> _Function:
+    """`function`, run as it is where torch compiles the code around it."""
+    if keras.backend.backend() == "torch":
+        return torch.compiler.disable(function)
     return function
 
 
