@@ -34,8 +34,8 @@ class Effort:
 
 EFFORTS = {
     "full": Effort(
-        steps=Rounds(15.0, 8, 200, precision=0.008, extensions=4),
-        works=Rounds(10.0, 3, 9, precision=0.03, extensions=4),
+        steps=Rounds(15.0, 8, 200, precision=0.008, longest=60.0),
+        works=Rounds(10.0, 3, 9, precision=0.03, longest=60.0),
         epochs=Rounds(45.0, 3, 12),
         epoch_seconds=2.0,
         epoch_steps=(50, 400),

@@ -42,14 +42,14 @@ class Rounds:
         fewest: Rounds even if they take longer.
         most: Rounds even if there were time for more.
         precision: How far the intervals of the ratios may reach to each side.
-        extensions: How often as many rounds more are run to get there.
+        longest: Seconds after which no more rounds are begun to get there.
     """
 
     seconds: float
     fewest: int
     most: int
     precision: float = math.inf
-    extensions: int = 0
+    longest: float = 0.0
 
     def number(self, seconds: float) -> int:
         """How many rounds at first, if one takes that long."""
@@ -57,8 +57,6 @@ class Rounds:
 
     def are_enough(self, costs: Mapping[str, Sequence[float]]) -> bool:
         """Whether the ratios of all arms to the first are exact enough."""
-        if math.isinf(self.precision):
-            return True
         baseline, *others = costs.values()
         found = [ratio(arm, baseline) for arm in others]
         reach = max(max(r.high - r.median, r.median - r.low) for r in found)
@@ -192,12 +190,14 @@ def compare(
     costs = {name: [] for name in names}
     rng = np.random.default_rng(SEED)
     gc.collect()
-    for _ in range(1 + rounds.extensions):
+    start = time.perf_counter()
+    are_enough = False
+    while not are_enough:
         for _ in range(number):
             for index in rng.permutation(len(arms)):
                 costs[names[index]].append(arms[index].run())
-        if rounds.are_enough(costs):
-            break
+        seconds = time.perf_counter() - start
+        are_enough = seconds >= rounds.longest or rounds.are_enough(costs)
     return Comparison(
         name,
         backend,

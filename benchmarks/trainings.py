@@ -73,15 +73,19 @@ def peers(workload: Workload, bench: Bench, name: str) -> Comparison:
 
 
 def cadence(workload: Workload, bench: Bench, name: str) -> Comparison:
-    """Ours and an extra forward pass, each once in a short epoch."""
+    """Ours and extra forward passes, each once in a short epoch."""
     ways = _unwatched(workload, bench)
     ways[names.ONCE] = Way(
         attached(workload, bench), watching.monitor_once_an_epoch()
     )
-    trainee = attached(workload, bench)
-    ways[names.EXTRA_PASS] = Way(
-        trainee, watching.extra_pass(trainee.model, workload)
-    )
+    for arm, histogram in (
+        (names.EXTRA_PASS, watching.tensorboard_histogram()),
+        (names.LEAN_EXTRA_PASS, watching.numpy_histogram),
+    ):
+        trainee = attached(workload, bench)
+        ways[arm] = Way(
+            trainee, watching.extra_pass(trainee.model, workload, histogram)
+        )
     return _compare_trainings(
         ways, workload, bench, name, steps=SHORT_EPOCH_STEPS
     )

@@ -15,6 +15,8 @@ from keras_actpen import PenaltyMonitor
 ONCE_AN_EPOCH = 10**9
 
 
+# Does something with the activations of a layer of that name in an epoch.
+Histogram = Callable[[str, np.ndarray, int], None]
 # New callbacks for one training.
 Callbacks = Callable[[], Sequence[keras.callbacks.Callback]]
 
@@ -37,17 +39,66 @@ def monitor_once_an_epoch() -> Callbacks:
     return lambda: [PenaltyMonitor(_log_dir(), statistics_freq=ONCE_AN_EPOCH)]
 
 
-def extra_pass(model: keras.Model, workload: Workload) -> Callbacks:
+def extra_pass(
+    model: keras.Model, workload: Workload, histogram: Histogram
+) -> Callbacks:
     """The way of keract and tf-explain, for one batch.
 
-    Nothing is written: less than what we do.
+    Args:
+        model: The model that trains.
+        workload: Its data and the layers to look at.
+        histogram: What is done with their activations.
     """
     x, _ = workload.data(1)
     extractor = keras.Model(
         model.inputs,
         [model.get_layer(name).output for name in workload.targets],
     )
-    return lambda: [_ExtraPass(extractor, x)]
+    return lambda: [_ExtraPass(extractor, x, histogram)]
+
+
+def numpy_histogram(name: str, activations: np.ndarray, epoch: int) -> None:
+    """A histogram that nobody gets to see, the least that can be done."""
+    np.histogram(activations, 30)
+
+
+def tensorboard_histogram() -> Histogram:
+    """What one would write for TensorBoard on this backend."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        writer = tf.summary.create_file_writer(_log_dir())
+
+        def write(name: str, activations: np.ndarray, epoch: int) -> None:
+            with writer.as_default():
+                tf.summary.histogram(name, activations, step=epoch)
+            writer.flush()
+
+    elif backend == "torch":
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(_log_dir())
+
+        def write(name: str, activations: np.ndarray, epoch: int) -> None:
+            writer.add_histogram(name, activations, epoch)
+            writer.flush()
+
+    else:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        file = open(f"{_log_dir()}/events.tfevents", "wb")
+        writer = RecordWriter(file)
+
+        def write(name: str, activations: np.ndarray, epoch: int) -> None:
+            summary = histogram_pb(name, activations)
+            event = Event(step=epoch, summary=summary)
+            writer.write(event.SerializeToString())
+            writer.flush()
+
+    return write
 
 
 def tensorboard() -> Callbacks:
@@ -60,13 +111,16 @@ def tensorboard() -> Callbacks:
 
 
 class _ExtraPass(keras.callbacks.Callback):
-    def __init__(self, extractor: keras.Model, x: np.ndarray):
+    def __init__(
+        self, extractor: keras.Model, x: np.ndarray, histogram: Histogram
+    ):
         super().__init__()
-        self.extractor, self.x = extractor, x
+        self.extractor, self.x, self.histogram = extractor, x, histogram
 
     def on_epoch_end(self, epoch, logs=None):
-        for activations in _listed(self.extractor.predict_on_batch(self.x)):
-            np.histogram(activations, 30)
+        found = _listed(self.extractor.predict_on_batch(self.x))
+        for index, activations in enumerate(found):
+            self.histogram(f"layer_{index}", activations, epoch)
 
 
 class SummaryInCall(keras.layers.Layer):

@@ -117,24 +117,24 @@ def test_compare_runs_every_arm_in_every_round_in_changing_order():
 def test_compare_goes_on_until_the_ratios_are_exact():
     rng = np.random.default_rng(3)
 
-    def found(precision, extensions=9):
+    def found(precision, longest=60.0):
         arms = [
             Arm(name, lambda: rng.normal(1.0, 0.1))
             for name in ("a", "a" + AGAIN, "b")
         ]
-        rounds = Rounds(0.0, 20, 20, precision, extensions)
+        rounds = Rounds(0.0, 20, 20, precision, longest)
         return compare("x/y", "jax", arms, rounds)
 
     assert found(np.inf).facts == {"rounds": 20}
     exact = found(0.05)
-    assert 20 < exact.facts["rounds"] < 200
+    assert 20 < exact.facts["rounds"] < 400
     assert len(exact.costs["b"]) == exact.facts["rounds"]
     for arm in ("a" + AGAIN, "b"):
         of_arm = exact.ratio(arm)
         assert of_arm.high - of_arm.median <= 0.05
         assert of_arm.median - of_arm.low <= 0.05
     # It does not go on for ever.
-    assert found(1e-6, extensions=2).facts == {"rounds": 60}
+    assert found(1e-6, longest=0.0).facts == {"rounds": 20}
 
 
 def test_compare_wants_the_baseline_twice():
