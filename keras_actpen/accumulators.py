@@ -1,4 +1,4 @@
-"""Device state that one training or evaluation of a model accumulates."""
+"""What one training or evaluation of a model accumulates."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -46,10 +46,10 @@ class ModelState:
             for path, layer in layers.items()
             for term in layer.terms
         ]
-        on_host = backend.is_on_host()
+        self.is_on_host: bool = backend.is_on_host()
         # None where all layers are only watched.
         self.totals: dict[str, TermTotals | HostTotals] = {
-            phase: HostTotals(terms) if on_host else TermTotals(terms)
+            phase: HostTotals(terms) if self.is_on_host else TermTotals(terms)
             for phase in ("train", "test")
             if terms
         }
@@ -65,7 +65,9 @@ class ModelState:
             layers[path].place_units.get(place) for path, place in self.places
         ]
         self.statistics: ActivationStatistics | HostStatistics = (
-            HostStatistics(units) if on_host else ActivationStatistics(units)
+            HostStatistics(units)
+            if self.is_on_host
+            else ActivationStatistics(units)
         )
         # Those that were asked for, by their class.
         self.optional: dict[

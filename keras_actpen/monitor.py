@@ -33,11 +33,11 @@ _NO_FIT = object()
 class PenaltyMonitor(keras.callbacks.Callback):
     """Logs every penalty term and the activations of the penalised layers.
 
-    Terms are exact: they are accumulated on the device at every step,
-    weighted by batch size as Keras weighs the loss, and read once per epoch;
-    a term is 0 in a step in which its layer is not called. They are in
-    `logs`, hence in the history and the progress bar, as
-    `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
+    Terms are exact: they are accumulated at every step, on the device or, on
+    torch on a CPU, as numbers, weighted by batch size as Keras weighs the
+    loss, and read once per epoch; a term is 0 in a step in which its layer is
+    not called. They are in `logs`, hence in the history and the progress bar,
+    as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
     can monitor them, wherever they stand in the list, if they are told the
     direction: `EarlyStopping("val_penalty/dense_4/l2", mode="min")`.
 

@@ -6,7 +6,7 @@ Only torch computes it at once where a call is recorded for its gradient.
 
 import threading
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,13 @@ class Call:
 
     Attributes:
         watched: For each watched place the list of its `(tensor, mask)`.
-        entry: Returns the outermost layer of the call, or None. It holds the
-            layer that this is a call of, and would keep it alive.
+        entry: Finds the outermost layer of the call, which holds the layer
+            that this is a call of, and would keep it alive.
         values: Coefficient times value of every term, once computed.
     """
 
     watched: dict[Any, MaskedTensors]
-    entry: Callable[[], Any]
+    entry: internals.Entry | None
     values: dict[str, Tensor] | None = None
 
 

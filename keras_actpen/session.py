@@ -1,5 +1,6 @@
 """Recording of one model: its state, and how it reaches the model's steps."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -47,7 +48,7 @@ class Session:
     def of(
         cls, model: keras.Model, layers: dict[str, PenalizedLayer]
     ) -> "Session":
-        """The model's session; a new one if its layers have changed.
+        """The model's session; a new one for other layers or another device.
 
         Args:
             model: The model.
@@ -61,6 +62,7 @@ class Session:
             session is None
             or session.model is not model
             or session.layers != layers
+            or session.state.is_on_host != backend.is_on_host()
         ):
             session = cls(model, layers)
             attributes["_recording_session"] = session
@@ -156,6 +158,15 @@ class Session:
         if phase not in self.state.totals:
             return {}
         totals, samples = self.state.totals[phase].read()
+        if not samples:
+            step = f"{phase}_step"
+            warnings.warn(
+                f"No step of model {self.model.name!r} was recorded: its "
+                f"penalty terms read 0. Its `{phase}_function` has not called "
+                f"`model.{step}`, as one of your own `make_{phase}_function` "
+                "should.",
+                stacklevel=2,
+            )
         return {
             log_key(*term): total / max(samples, 1.0)
             for term, total in totals.items()

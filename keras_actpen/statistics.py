@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import itertools
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -49,42 +48,26 @@ class Elements:
     """
 
     def __init__(self, activations: Tensor, mask: Tensor | None = None):
-        parts = [
-            counted_elements(*part) for part in backend.parts(activations, mask)
-        ]
-        self.seen: Tensor = _added(seen for _, _, seen in parts)
-        self.count: Tensor = total(
-            _added(count_by_unit(counted) for _, counted, _ in parts)
-        )
-        found = [
-            (x, ops.logical_and(counted, ops.not_equal(x, 0.0)))
-            for x, counted, _ in parts
-        ]
-        self.fired: Tensor = _added(count_by_unit(some) for _, some in found)
-        size = _added(ops.cast(ops.size(x), "int") for x, _ in found)
-        others = size - total(self.fired)
-        smallest = (
-            ops.min(backend.filled(x, some, np.inf), initial=np.inf)
-            for x, some in found
-        )
-        self.low: Tensor = backend.replica_min(
-            functools.reduce(ops.minimum, smallest)
-        )
+        x, counted, seen = counted_elements(activations, mask)
+        self.seen: Tensor = seen
+        self.count: Tensor = total(count_by_unit(counted))
+        some = ops.logical_and(counted, ops.not_equal(x, 0.0))
+        self.fired: Tensor = count_by_unit(some)
+        others = ops.cast(ops.size(x), "int") - total(self.fired)
+        smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+        self.low: Tensor = backend.replica_min(smallest)
         has_any = ops.isfinite(self.low)
         self.start: Tensor = ops.where(has_any, self.low, 0.0)
         # `start` in the place of all others: one tensor serves all sums.
-        values = [backend.filled(x, some, self.start) for x, some in found]
-        largest = (ops.max(x, initial=-np.inf) for x in values)
-        high = -backend.replica_min(-functools.reduce(ops.maximum, largest))
+        values = ops.where(some, x, self.start)
+        high = -backend.replica_min(-ops.max(values, initial=-np.inf))
         self.high: Tensor = ops.where(has_any, high, -np.inf)
         edges = self.start, ops.maximum(self.high, self.start)
-        self.sums: list[tuple[Tensor, Tensor]] = []
-        counts = []
-        for x in values:
-            offsets = backend.offsets(x, self.start)
-            self.sums.append(backend.sums(offsets))
-            counts.append(backend.raw_counts(offsets, *edges, BUCKETS))
-        self.buckets: Tensor = backend.bucket_counts(counts, others)
+        offsets = backend.offsets(values, self.start)
+        self.sums: tuple[Tensor, Tensor] = backend.sums(offsets)
+        self.buckets: Tensor = backend.bucket_counts(
+            offsets, *edges, BUCKETS, others
+        )
 
 
 class ActivationStatistics(DeviceState):
@@ -252,10 +235,6 @@ class ActivationStatistics(DeviceState):
             )
             for row, where in enumerate(self.slices)
         ]
-
-
-def _added(parts: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(operator.add, parts)
 
 
 def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:

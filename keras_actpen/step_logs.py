@@ -10,7 +10,7 @@ from keras import ops
 from keras_actpen.tensors import Tensor
 
 # Key of what a recorded step returns beside its own logs.
-TOTALS = "penalty_totals"
+TOTALS = "keras_actpen/totals"
 
 
 class _Totals:

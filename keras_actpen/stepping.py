@@ -132,7 +132,7 @@ class SteppedFunction:
             getattr(model, f"make_{name}")(force=True)
         function = getattr(model, name)
         setattr(model, name, before)
-        return function, step if keras.backend.backend() == "torch" else None
+        return function, step if _looks_up_step(model, name) else None
 
     def _step(
         self, inner: Callable[..., Any], armed: str | None
@@ -153,6 +153,18 @@ class SteppedFunction:
             return session.with_totals(result, phase)
 
         return step
+
+
+def _looks_up_step(model: keras.Model, name: str) -> bool:
+    """Whether a model's functions look up the step whenever they run.
+
+    Keras's do so on torch; those of the user's own may do so anywhere.
+    """
+    if keras.backend.backend() == "torch":
+        return True
+    make = getattr(model, f"make_{name}")
+    of_keras = getattr(keras.Model, f"make_{name}")
+    return getattr(make, "__func__", None) is not of_keras
 
 
 def _is_sharded() -> bool:

@@ -64,7 +64,8 @@ class TermTotals(DeviceState):
 
     def current(self) -> Tensor:
         """The sums of the terms and that of the samples, as part of a step."""
-        return ops.convert_to_tensor(self.sums)[0]
+        # torch's variables change where they are.
+        return ops.copy(ops.convert_to_tensor(self.sums)[0])
 
     def read(self) -> tuple[dict[TermKey, float], float]:
         """Sum of every term over the samples, and their number, on the host.

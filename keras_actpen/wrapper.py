@@ -107,9 +107,7 @@ class PenalizedLayer(DelegatingLayer):
             )
         if terms:
             self._coefficient_variable = self.coefficients.variable
-        self.wrapped_layer = layer
-        # On torch sub-layers are found by `__getattr__` alone, which is slow.
-        vars(self)["wrapped_layer"] = layer
+        self.wrapped_layer: keras.layers.Layer = layer
         self.build()
 
     def _penalized_call(
@@ -118,9 +116,8 @@ class PenalizedLayer(DelegatingLayer):
         outputs, watched = observed_call(
             self.wrapped_layer, self.places, args, kwargs
         )
+        self._note_units(watched)
         recorder = recording.current()
-        if recorder is not None or not self.place_units:
-            self._note_units(watched)
         if not self.terms and recorder is None:
             return outputs
         call = Call(watched, internals.entry_of_replica(self))
@@ -169,8 +166,12 @@ class PenalizedLayer(DelegatingLayer):
     def _note_units(self, watched: Watched) -> None:
         for place, tensors in watched.items():
             for tensor, _ in tensors:
-                units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-                if self.place_units.setdefault(place, units) != units:
+                shape = tensor.shape
+                units = shape[-1] if len(shape) > 1 else 1
+                # Written only if it is new: Keras looks at what is written.
+                if place not in self.place_units:
+                    self.place_units[place] = units
+                elif self.place_units[place] not in (units, None):
                     self.place_units[place] = None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:

@@ -265,6 +265,13 @@ def test_masked_positions_count_nowhere(shape, mask_rank):
     np.testing.assert_array_equal(snapshot.histogram, buckets(values[mask]))
 
 
+def test_no_units_read_as_nothing_seen():
+    snapshot = watch([np.zeros((3, 0), "float32")])
+    assert snapshot.count == snapshot.nonfinite == 0
+    assert np.isnan(snapshot.values()["mean"])
+    assert snapshot.histogram.shape == (0, 3)
+
+
 def test_all_masked_reads_as_nothing_seen():
     values = np.full((4, 3), np.nan, "float32")
     snapshot = watch([values], [np.zeros(4, bool)])

@@ -15,6 +15,7 @@ from keras_actpen import (
     watch_activations,
 )
 from keras_actpen.accumulators import StatisticsRecorder
+from keras_actpen.term_totals import TermTotals
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -673,6 +674,33 @@ def test_another_number_of_units_in_every_batch(tmp_path):
     assert minimum == pytest.approx(1 / 6)
 
 
+def test_calls_with_other_units_have_no_dead_ones(tmp_path):
+    """Also if nothing has been recorded when the second call is seen."""
+
+    class Twice(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = layers.Dense(16), layers.Dense(8)
+            self.activation = layers.ReLU(name="relu")
+            self.head = layers.Dense(1)
+
+        def call(self, x):
+            x = self.activation(self.narrow(x))
+            return self.head(self.activation(self.wide(x)))
+
+    model = Twice()
+    x, _ = data(8)
+    model(x)
+    model = watch_activations(model, "relu")
+    model.compile("sgd", "mse", jit_compile=BACKEND == "jax")
+    model(x)
+    monitor = PenaltyMonitor(tmp_path, statistics=("unit_rms",))
+    model.fit(x, np.zeros((8, 1)), verbose=0, callbacks=[monitor])
+    run = event_logs.read(tmp_path)["actpen/train"]
+    assert "activation.max/relu" in run
+    assert "activation.dead_fraction/relu" not in run
+
+
 def test_a_step_of_the_users_own():
     class Own(keras.Model):
         def train_step(self, *args):
@@ -689,3 +717,74 @@ def test_a_step_of_the_users_own():
     history = fit(model, PenaltyMonitor(None), validation_data=(x, y))
     terms = {KEY, f"val_{KEY}"}
     assert set(history) == {"mine", "val_loss"} | terms
+
+
+def compiled_by_the_user(function):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+class OwnFunction(keras.Model):
+    """Whose train function looks up the step whenever it is traced."""
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        step = compiled_by_the_user(lambda *args: self.one_step(*args))
+        if BACKEND == "jax":
+            self.train_function = lambda state, batches: step(
+                state, next(batches)
+            )
+        elif BACKEND == "tensorflow":
+            self.train_function = lambda batches: step(next(batches))
+        else:
+            self.train_function = lambda batches: step(batches[0])
+
+    def one_step(self, *args):
+        return self.train_step(*args)
+
+
+def test_a_train_function_of_the_users_own(tmp_path):
+    found = []
+    plain = sequential()
+    for kind in (keras.Model, OwnFunction):
+        model = kind(plain.inputs, plain.outputs)
+        model = attach_penalty(model, "dense_4", l2=0.01)
+        optimizer = keras.optimizers.SGD(0.0)
+        model.compile(optimizer, "mse", jit_compile=BACKEND == "jax")
+        monitor = PenaltyMonitor(tmp_path / kind.__name__)
+        history = fit(model, monitor, shuffle=False)
+        log = event_logs.read(tmp_path / kind.__name__)["actpen/train"]
+        found.append([*history[KEY], *log["activation.max/dense_4"].values])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert found[0][0] > 0
+
+
+def test_a_train_function_without_the_step_is_warned_of():
+    class WithoutStep(OwnFunction):
+        def one_step(self, *args):
+            return keras.Model.train_step(self, *args)
+
+    plain = sequential()
+    model = WithoutStep(plain.inputs, plain.outputs)
+    model = attach_penalty(model, "dense_4", l2=0.01)
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="has not called `model.train_step`"):
+        fit(model, PenaltyMonitor(None))
+
+
+def test_sums_in_the_logs_of_a_step_are_those_of_that_step():
+    key = ("dense_4", "l2")
+    totals = TermTotals([key])
+    totals.add({key: ops.convert_to_tensor(2.0)}, 4.0, 1.0)
+    first = totals.current()
+    totals.add({key: ops.convert_to_tensor(3.0)}, 4.0, 1.0)
+    assert ops.convert_to_numpy(first).tolist() == [8.0, 4.0]
+    assert ops.convert_to_numpy(totals.current()).tolist() == [20.0, 8.0]

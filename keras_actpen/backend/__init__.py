@@ -5,7 +5,6 @@ The only package that may import a backend, and only the one Keras has chosen.
 
 import keras
 
-from keras_actpen.backend.elements import filled, parts
 from keras_actpen.backend.execution import (
     below_root,
     compiled,
@@ -32,7 +31,6 @@ from keras_actpen.backend.sums import (
     mean_and_m2,
     offsets,
     precise_sum,
-    raw_counts,
     scalars,
     scaled,
     sum_of_absolutes,
@@ -52,7 +50,6 @@ __all__ = [
     "compensated_sums",
     "compiled",
     "differentiates_latest_first",
-    "filled",
     "is_chief",
     "is_in_reach",
     "is_on_host",
@@ -60,10 +57,8 @@ __all__ = [
     "mean_and_m2",
     "offsets",
     "operations",
-    "parts",
     "precise_sum",
     "random_state_kept",
-    "raw_counts",
     "replica_count",
     "replica_mean",
     "replica_min",

@@ -26,6 +26,7 @@ _DTYPES: dict[Any, Any] = {
 _Operation: TypeAlias = Callable[..., Tensor]
 
 abs: _Operation = torch.abs
+copy: _Operation = torch.clone
 equal: _Operation = torch.eq
 expand_dims: _Operation = torch.unsqueeze
 greater: _Operation = torch.gt

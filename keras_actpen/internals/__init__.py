@@ -5,6 +5,7 @@ Each function says why the public API is not enough. All were checked on Keras
 """
 
 from keras_actpen.internals.layers import (
+    Entry,
     TransparentLayer,
     entry_of_replica,
     own_losses,
@@ -36,6 +37,7 @@ from keras_actpen.internals.training import (
 )
 
 __all__ = [
+    "Entry",
     "TransparentLayer",
     "calls_in_order",
     "carry_over",

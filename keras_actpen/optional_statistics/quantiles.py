@@ -90,10 +90,8 @@ class Quantiles(OptionalStatistic):
         low, high = ops.cast(_LOW, "float32"), ops.cast(_HIGH, "float32")
         values = ops.where(counted, logarithm, low)
         others = ops.sum(ops.cast(ops.logical_not(counted), "int"))
-        raw = backend.raw_counts(
-            backend.offsets(values, low), low, high, _BUCKETS
-        )
-        counts = backend.bucket_counts([raw], others)
+        offsets = backend.offsets(values, low)
+        counts = backend.bucket_counts(offsets, low, high, _BUCKETS, others)
         return ops.cast(counts, self.counts.dtype)
 
     def read(self) -> Values:
