@@ -15,17 +15,6 @@ class DelegatingLayer(internals.TransparentLayer):
     Its subclasses set `wrapped_layer` and define `call`.
     """
 
-    if keras.backend.backend() == "torch":
-
-        @property
-        def wrapped_layer(self) -> keras.layers.Layer:
-            """The layer that it is around."""
-            # Else found by `__getattr__` alone, at 20 times the cost.
-            try:
-                return self._modules["wrapped_layer"]
-            except KeyError:
-                raise AttributeError("wrapped_layer") from None
-
     def build(self, input_shape: Any = None) -> None:
         """Nothing to build: the wrapped layer builds itself when called."""
         self.built = True
