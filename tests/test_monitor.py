@@ -509,7 +509,10 @@ def test_evaluate_alone():
     )
     history = fit(model, PenaltyMonitor(None), epochs=1, validate=False)
     terms = {k: v[0] for k, v in history.items() if k.startswith("penalty/")}
-    assert logs == {**plain, **terms}
+    # XLA adds up a loss in another order in a program that returns terms too,
+    # on some processors: a float32 differs in its last digit.
+    rel = 1e-6 if keras.backend.backend() == "jax" else 0.0
+    assert logs == pytest.approx({**plain, **terms}, rel=rel, abs=0.0)
     assert model.test_function is function
     assert (
         model.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)
