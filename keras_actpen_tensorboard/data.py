@@ -13,7 +13,7 @@ from tensorboard.data.provider import DataProvider
 
 from keras_actpen_tensorboard import documents, old_logs, schema
 from keras_actpen_tensorboard.documents import NotReadableError, number
-from keras_actpen_tensorboard.provider import ALL, Provider, text_of
+from keras_actpen_tensorboard.provider import ALL, Listed, Provider, text_of
 from keras_actpen_tensorboard.run_names import (
     natural,
     short_names,
@@ -35,12 +35,18 @@ class Log:
         provider: What TensorBoard reads logs with.
         ctx: Context of the request.
         experiment: Experiment of the request.
+        listed: What the requests of one server share, see `Provider`.
     """
 
     def __init__(
-        self, provider: DataProvider, ctx: RequestContext, experiment: str
+        self,
+        provider: DataProvider,
+        ctx: RequestContext,
+        experiment: str,
+        listed: Listed | None = None,
     ):
-        self._provider = Provider(provider, ctx, experiment)
+        listed = {} if listed is None else listed
+        self._provider = Provider(provider, ctx, experiment, listed)
 
     def old_runs(self) -> dict[str, float]:
         """Runs of 0.1.0 with the time of what they say is attached."""
@@ -56,16 +62,21 @@ class Log:
         progress = self._provider.progress()
         runs = self._provider.runs()
         names = short_names(starts)
-        return [
-            {
-                "run": run,
-                "name": names[run],
-                "validation": validation_run(run, runs),
-                "step": progress.get(run, (None, None))[0],
-                "time": progress.get(run, (None, starts[run]))[1],
-            }
-            for run in sorted(starts, key=lambda run: natural(names[run]))
-        ]
+        trainings = []
+        for run in sorted(starts, key=lambda run: natural(names[run])):
+            step, time = progress.get(run, (None, starts[run]))
+            validation = validation_run(run, runs)
+            trainings.append(
+                {
+                    "run": run,
+                    "name": names[run],
+                    "step": step,
+                    "time": time,
+                    "validation": validation,
+                    "validation_step": progress.get(validation, (None, 0))[0],
+                }
+            )
+        return trainings
 
     def training(self, run: str) -> dict[str, Any]:
         """What is attached in a training, and which curves it has.

@@ -15,6 +15,7 @@ from werkzeug import wrappers
 from keras_actpen_tensorboard import schema
 from keras_actpen_tensorboard.data import Log
 from keras_actpen_tensorboard.documents import NotReadableError
+from keras_actpen_tensorboard.provider import Listed
 
 _STATIC = Path(__file__).parent / "static"
 # By hand: what mimetypes knows depends on the registry of Windows.
@@ -60,6 +61,7 @@ class ActivationsPlugin(base_plugin.TBPlugin):
 
     def __init__(self, context: base_plugin.TBContext):
         self._provider = context.data_provider
+        self._listed: Listed = {}
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
         """Name of the tab and its first module."""
@@ -94,6 +96,7 @@ class ActivationsPlugin(base_plugin.TBPlugin):
                 self._provider,
                 plugin_util.context(request.environ),
                 plugin_util.experiment_id(request.environ),
+                self._listed,
             )
             try:
                 content = answer(log, request.args)

@@ -1,5 +1,6 @@
 """TensorBoard's data provider, asked in the few ways that the tab needs."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,13 @@ from tensorboard.data.provider import DataProvider, RunTagFilter
 
 # Providers want a number of points; this is all that they have kept.
 ALL = 10**6
+# How long a list of tags is taken for the present one.
+_LISTED_SECONDS = 2.0
 # Tells how far a training is; one of them is there whatever was penalized.
 _PROGRESS = ("metric/loss", "actpen/task_loss")
+
+# Until when a list of tags holds, and the list, by experiment and run.
+Listed = dict[tuple[str, str], tuple[float, list[str]]]
 
 
 class Provider:
@@ -20,13 +26,19 @@ class Provider:
         provider: What TensorBoard reads logs with.
         ctx: Context of the request.
         experiment: Experiment of the request.
+        listed: Tags that were listed a moment ago, kept between requests.
     """
 
     def __init__(
-        self, provider: DataProvider, ctx: RequestContext, experiment: str
+        self,
+        provider: DataProvider,
+        ctx: RequestContext,
+        experiment: str,
+        listed: Listed,
     ):
         self._provider = provider
         self._about = {"ctx": ctx, "experiment_id": experiment}
+        self._listed = listed
 
     def runs(self) -> set[str]:
         """Names of all runs."""
@@ -67,12 +79,19 @@ class Provider:
 
     def scalar_tags(self, run: str) -> list[str]:
         """Tags of all curves of a run, in no order."""
-        listed = self._provider.list_scalars(
-            **self._about,
-            plugin_name="scalars",
-            run_tag_filter=RunTagFilter(runs=[run]),
-        )
-        return list(listed.get(run, ()))
+        key = (self._about["experiment_id"], run)
+        until, tags = self._listed.get(key, (0.0, []))
+        # Providers go through all points to list them, and a page asks for
+        # several curves at once.
+        if time.monotonic() >= until:
+            listed = self._provider.list_scalars(
+                **self._about,
+                plugin_name="scalars",
+                run_tag_filter=RunTagFilter(runs=[run]),
+            )
+            tags = list(listed.get(run, ()))
+            self._listed[key] = (time.monotonic() + _LISTED_SECONDS, tags)
+        return tags
 
     def scalars(
         self, runs: Sequence[str] | None, tags: Sequence[str], points: int
