@@ -233,7 +233,7 @@ def test_alerts():
 def test_distribution():
     """Each strategy is that of a test, which does what the row says."""
     tested = (ROOT / "tests" / "contract/test_distribution.py").read_text()
-    script = (ROOT / "tests" / "distributed.py").read_text()
+    script = (ROOT / "tests/support/distributed.py").read_text()
     for strategies, holds in readme.table("", "what holds"):
         module = ""
         for name in readme.spans(strategies):
