@@ -15,8 +15,9 @@ import numpy as np
 from benchmarks import arms, names
 from benchmarks.harness import AGAIN, Arm, timed
 from benchmarks.models import MNIST_CNN, Workload
-from keras_actpen import attach_penalty, events
-from keras_actpen.event_file import EventWriter
+from keras_actpen import attach_penalty
+from keras_actpen.tensorboard import events
+from keras_actpen.tensorboard.event_file import EventWriter
 
 # Large enough that no other memory hides one of the activations.
 MEMORY_BATCH_SIZE = 1024

@@ -1,26 +1,29 @@
 """Penalise and watch what Keras layers put out, by name, on finished models."""
 
-from keras_actpen import installed  # noqa: F401  First: it imports Keras.
+from keras_actpen import backend  # noqa: F401  First: it imports Keras.
 
 # isort: split
 from keras_actpen import penalties
-from keras_actpen.control_rules import GECO, PI
-from keras_actpen.controllers import TargetController
-from keras_actpen.findings import Finding
-from keras_actpen.gradients import penalty_gradient_share, suggest_coefficient
-from keras_actpen.monitor import PenaltyMonitor
-from keras_actpen.plots import plot_activations
-from keras_actpen.report import penalty_report
-from keras_actpen.schedules import PenaltyScheduler
-from keras_actpen.summary import penalty_summary
-from keras_actpen.surgery import (
+from keras_actpen.attach.attach import (
     attach_penalty,
     detach_penalty,
     penalized_layers,
     watch_activations,
 )
-from keras_actpen.terms import penalty_terms
-from keras_actpen.wrapper import PenalizedLayer
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.callbacks.control_rules import GECO, PI
+from keras_actpen.callbacks.penalty_monitor import PenaltyMonitor
+from keras_actpen.callbacks.penalty_scheduler import PenaltyScheduler
+from keras_actpen.callbacks.target_controller import TargetController
+from keras_actpen.reports.gradient_share import (
+    penalty_gradient_share,
+    suggest_coefficient,
+)
+from keras_actpen.reports.penalty_report import penalty_report
+from keras_actpen.reports.penalty_summary import penalty_summary
+from keras_actpen.reports.penalty_terms import penalty_terms
+from keras_actpen.reports.plot_activations import plot_activations
+from keras_actpen.statistics.findings import Finding
 
 __all__ = [
     "GECO",

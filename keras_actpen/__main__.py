@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from keras_actpen.installed import BACKENDS
+from keras_actpen.backend.installed import BACKENDS
 
 _BACKEND = (
     "Keras backend, instead of that of KERAS_BACKEND, which must be installed"
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         environment = {**os.environ, "KERAS_BACKEND": options.backend}
         return subprocess.run(command, env=environment, check=False).returncode
     if options.command == "layers":
-        from keras_actpen import listing
+        from keras_actpen.demo import layers_command
 
-        return listing.run(options.model, options.modules)
+        return layers_command.run(options.model, options.modules)
     if options.sweep and None not in (options.l1, options.l2):
         parser.error("--sweep compares coefficients of --l1 or of --l2")
-    from keras_actpen import demo, demo_sweep, serving
+    from keras_actpen.demo import demo, demo_sweep, server
 
     run = demo_sweep.run if options.sweep else demo.run
     run(
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load=demo.load_full if options.full else demo.load_sample,
     )
     if options.open:
-        serving.stay_open(options.log_dir)
+        server.stay_open(options.log_dir)
     else:
-        serving.say_how_to_open(options.log_dir)
+        server.say_how_to_open(options.log_dir)
     return 0
 
 

@@ -8,11 +8,7 @@ import keras
 import numpy as np
 
 from benchmarks.effects.digits import Digits, Split, load
-from keras_actpen import (
-    attach_penalty,
-    penalized_layers,
-    suggest_coefficient,
-)
+from keras_actpen import attach_penalty, penalized_layers, suggest_coefficient
 from keras_actpen.penalties import Penalty
 
 BATCH_SIZE = 80

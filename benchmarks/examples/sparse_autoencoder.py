@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers
 
 from benchmarks.examples import command_line
-from keras_actpen import attach_penalty, demo, penalized_layers
+from keras_actpen import attach_penalty, penalized_layers
+from keras_actpen.demo import demo
 from keras_actpen.penalties import KLSparsity
 
 RATE = 0.05

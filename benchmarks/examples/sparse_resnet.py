@@ -9,7 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from benchmarks.examples import command_line
-from keras_actpen import attach_penalty, demo
+from keras_actpen import attach_penalty
+from keras_actpen.demo import demo
 from keras_actpen.penalties import L1
 
 FULL = {"epochs": 3, "samples": 2000, "last": "conv3_block4_out"}

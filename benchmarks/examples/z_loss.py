@@ -10,7 +10,8 @@ import numpy as np
 from keras import layers, ops
 
 from benchmarks.examples import command_line
-from keras_actpen import attach_penalty, demo
+from keras_actpen import attach_penalty
+from keras_actpen.demo import demo
 from keras_actpen.penalties import ZLoss
 
 FULL = {"epochs": 20, "samples": 4000}

@@ -3,6 +3,9 @@
 The only package that may import a backend, and only the one Keras has chosen.
 """
 
+from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
+
+# isort: split
 import keras
 
 from keras_actpen.backend.execution import (
@@ -16,6 +19,7 @@ from keras_actpen.backend.execution import (
     value_and_gradients,
     wait_for,
 )
+from keras_actpen.backend.host_summary import Summary, is_on_host, summary
 from keras_actpen.backend.replicas import (
     is_chief,
     local_values,
@@ -24,7 +28,6 @@ from keras_actpen.backend.replicas import (
     replica_min,
     strategy_scope,
 )
-from keras_actpen.backend.summaries import Summary, is_on_host, summary
 from keras_actpen.backend.sums import (
     bucket_counts,
     compensated_sums,

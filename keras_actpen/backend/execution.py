@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_actpen.tensors import MaskedTensors, Tensor
+from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_actpen.tensors import Tensor
+from keras_actpen.backend.tensors import Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from keras_actpen.backend.execution import is_traced
-from keras_actpen.tensors import Tensor
+from keras_actpen.backend.tensors import Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

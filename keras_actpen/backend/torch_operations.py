@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import keras
 import torch
 
-from keras_actpen.tensors import Tensor
+from keras_actpen.backend.tensors import Tensor
 
 _DTYPES: dict[Any, Any] = {
     "bool": torch.bool,

@@ -1,7 +1,8 @@
 """Everything that needs one of Keras's private attributes.
 
 Each function says why the public API is not enough. All were checked on Keras
-3.14 and 3.15; `tests/test_internals.py` fails when Keras changes one of them.
+3.14 and 3.15; `tests/internals/test_internals.py` fails when Keras changes one
+of them.
 """
 
 from keras_actpen.internals.layers import (

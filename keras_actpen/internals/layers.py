@@ -10,8 +10,8 @@ from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.backend.common.name_scope import current_path
 
 from keras_actpen import backend
+from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.tracing import stateless_scope
-from keras_actpen.tensors import Tensor
 
 _ON_TORCH = keras.backend.backend() == "torch"
 

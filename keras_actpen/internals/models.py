@@ -9,10 +9,10 @@ import keras.src.models.functional
 from keras import tree
 from keras.src.ops.node import Node
 
-from keras_actpen.calls import Calls
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.calls import Calls
 from keras_actpen.internals.layers import unlocked
 from keras_actpen.internals.tracing import mask_of
-from keras_actpen.tensors import Tensor
 
 Layer = keras.layers.Layer
 Functional = keras.src.models.functional.Functional
@@ -142,7 +142,7 @@ def let_calls_go(nodes: Iterable[Any]) -> None:
 
     Keras (3.15) notes each call of a layer in the layer itself, with all that
     is in front of it: layers that model after model shares would keep the
-    wrappers of all of them (tests/test_soak.py).
+    wrappers of all of them (tests/studies/test_soak.py).
     """
     for node in nodes:
         for tensor in node.input_tensors:

@@ -9,7 +9,7 @@ from keras.src import backend as keras_backend
 from keras.src.backend.common import global_state
 
 from keras_actpen import backend
-from keras_actpen.tensors import Tensor
+from keras_actpen.backend.tensors import Tensor
 
 
 def stateless_scope() -> Any:

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import keras
 
-from keras_actpen.descriptions import described
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.deserialization import described
 from keras_actpen.penalties.base import Penalty, snake_case
 from keras_actpen.penalties.bounds import Range, Saturation
 from keras_actpen.penalties.decorrelation import (
@@ -23,7 +24,11 @@ from keras_actpen.penalties.logits import (
     LoadBalance,
     ZLoss,
 )
-from keras_actpen.penalties.moments import FeatureNorm, Kurtosis, MomentMatching
+from keras_actpen.penalties.moments import (
+    FeatureNorm,
+    Kurtosis,
+    MomentMatching,
+)
 from keras_actpen.penalties.norms import L1, L1L2, L2, Huber, LInf
 from keras_actpen.penalties.sequence import (
     ActivationRegularization,
@@ -33,7 +38,6 @@ from keras_actpen.penalties.sequence import (
 )
 from keras_actpen.penalties.sparsity import Hoyer, KLSparsity, LogSparsity
 from keras_actpen.penalties.units import DeadUnitRevival, GroupLasso
-from keras_actpen.tensors import Tensor
 
 __all__ = [
     "L1",

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_actpen.backend.tensors import Activation, Tensor
 from keras_actpen.penalties.reductions import apply_mask, divide, reduce
 from keras_actpen.penalties.targets import check_rank
-from keras_actpen.tensors import Activation, Tensor
 
 REDUCTIONS = ("batch", "mean", "sum")
 FLOAT32_MAX = float(np.finfo("float32").max)

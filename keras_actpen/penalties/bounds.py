@@ -4,14 +4,14 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     check_coefficient,
     check_number,
 )
 from keras_actpen.penalties.reductions import absolute
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Tensor
 
 
 @serializable

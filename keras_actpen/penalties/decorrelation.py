@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     at_least_float32,
@@ -11,8 +13,6 @@ from keras_actpen.penalties.base import (
 )
 from keras_actpen.penalties.reductions import BatchStatistics, off_diagonal
 from keras_actpen.penalties.targets import check_units
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots of variances: VICReg's own, and batch normalisation's,
 # with which Barlow Twins standardises.

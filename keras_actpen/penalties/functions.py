@@ -6,11 +6,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_actpen.descriptions import described, parts
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.deserialization import described, parts
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import Penalty, at_least_float32, snake_case
 from keras_actpen.penalties.reductions import apply_mask, safe_divisor
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Tensor
 
 
 @serializable

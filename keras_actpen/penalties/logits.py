@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     PositionPenalty,
@@ -21,8 +23,6 @@ from keras_actpen.penalties.targets import (
     probe,
     refuse,
 )
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Activation, Tensor
 
 # exp(40) is far from float32's limit even times a float16's largest.
 LARGEST_LOG = 40.0

@@ -4,18 +4,15 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     at_least_float32,
     check_coefficient,
     check_number,
 )
-from keras_actpen.penalties.reductions import (
-    BatchStatistics,
-    expand_mask,
-)
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Tensor
+from keras_actpen.penalties.reductions import BatchStatistics, expand_mask
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8

@@ -5,6 +5,8 @@ from typing import Any
 from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     Penalty,
     PositionPenalty,
@@ -13,8 +15,6 @@ from keras_actpen.penalties.base import (
     check_number,
 )
 from keras_actpen.penalties.reductions import absolute
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Tensor
 
 
 @serializable

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.tensors import Tensor
+from keras_actpen.backend.tensors import Tensor
 
 
 def absolute(x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_actpen import backend
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     Penalty,
@@ -21,8 +23,6 @@ from keras_actpen.penalties.reductions import (
     time_steps,
 )
 from keras_actpen.penalties.targets import check_rank, refuse
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8

@@ -5,6 +5,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     Penalty,
@@ -26,8 +28,6 @@ from keras_actpen.penalties.targets import (
     probe,
     refuse,
 )
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Activation, Tensor
 
 # Rates are kept this far from 0 and 1, where the divergence is infinite.
 RATE_EPSILON = 1e-7

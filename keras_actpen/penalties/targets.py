@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_actpen.tensors import Activation, Tensor
+from keras_actpen.backend.tensors import Activation, Tensor
 
 # Wide enough to tell relu6 and leaky slopes from what lies in [0, 1].
 _PROBE = np.linspace(-20.0, 20.0, 81, dtype="float32")[None]

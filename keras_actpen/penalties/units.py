@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.base import (
     FixedPenalty,
     at_least_float32,
@@ -11,8 +13,6 @@ from keras_actpen.penalties.base import (
 )
 from keras_actpen.penalties.reductions import BatchStatistics, safe_divisor
 from keras_actpen.penalties.targets import check_rank, describe, refuse
-from keras_actpen.registration import serializable
-from keras_actpen.tensors import Activation, Tensor
 
 # Inside square roots, whose slope at 0 is infinite.
 EPSILON = 1e-8

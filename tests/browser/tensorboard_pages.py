@@ -23,7 +23,7 @@ import numpy as np
 import PIL.Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from keras_actpen import serving
+from keras_actpen.demo import server
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGUMENTS = (
@@ -74,7 +74,7 @@ def serve(
         Its address.
     """
     arguments = ("--reload_interval", "1", "--load_fast", load_fast)
-    with serving.tensorboard_server(log_dir, *arguments) as url:
+    with server.tensorboard_server(log_dir, *arguments) as url:
         _wait_for_runs(url, set(runs))
         yield url
 

@@ -13,7 +13,8 @@ import keras_tuner
 import tensorboard_pages
 from tensorboard_pages import TensorBoardPages, serve
 
-from keras_actpen import PenaltyMonitor, attach_penalty, demo, sweep
+from keras_actpen import PenaltyMonitor, attach_penalty
+from keras_actpen.demo import demo, sweep
 
 pytestmark = [
     pytest.mark.browser,

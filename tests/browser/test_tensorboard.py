@@ -11,7 +11,8 @@ import keras
 import tensorboard_pages
 from tensorboard_pages import NothingDrawn, TensorBoardPages, serve
 
-from keras_actpen import PenaltyMonitor, attach_penalty, demo
+from keras_actpen import PenaltyMonitor, attach_penalty
+from keras_actpen.demo import demo
 
 pytestmark = [
     pytest.mark.browser,

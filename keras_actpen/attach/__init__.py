@@ -1,0 +1,1 @@
+"""Finding layers and attaching penalties to them."""

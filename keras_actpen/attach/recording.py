@@ -1,0 +1,72 @@
+"""Who is told of the activations and terms of a running forward pass."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from keras_actpen.backend.tensors import MaskedTensors, Tensor
+
+
+class Recorder(Protocol):
+    """Receives what every penalised layer computed in one forward pass."""
+
+    def record(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take one call of one layer.
+
+        Args:
+            layer: The `PenalizedLayer` that was called.
+            watched: For each watched place of the layer the list of its
+                `(activations, mask)`.
+            terms: Returns for each term its coefficient times its value, a
+                scalar; what the loss has, if it has been asked for before.
+        """
+
+
+# Replicas of a tf.distribute strategy are traced in threads of their own.
+_local = threading.local()
+
+
+def current() -> Recorder | None:
+    """The recorder of the running forward pass, or None."""
+    return getattr(_local, "recorder", None)
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Tell `recorder` of every penalised layer called in this block."""
+    previous = current()
+    _local.recorder = recorder
+    try:
+        yield
+    finally:
+        _local.recorder = previous
+
+
+class ValueRecorder:
+    """Keeps the value of every term, summed over the calls of a layer."""
+
+    def __init__(self):
+        self.values: dict[int, dict[str, Tensor]] = {}
+
+    def record(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take one call of one layer."""
+        new = terms()
+        values = self.values.setdefault(id(layer), dict.fromkeys(new, 0.0))
+        for name, value in new.items():
+            values[name] = values[name] + value
+
+
+def log_key(path: str, term: str) -> str:
+    """Key of a term in `logs`, and its tag in TensorBoard."""
+    return f"penalty/{path}/{term}"

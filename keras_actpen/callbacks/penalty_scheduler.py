@@ -1,0 +1,271 @@
+"""PenaltyScheduler: coefficients that follow a plan while a model trains."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_actpen import backend
+from keras_actpen.attach.select import Entries
+from keras_actpen.callbacks.term_refs import (
+    TermRef,
+    log_coefficients,
+    move_coefficients,
+    select_terms,
+)
+
+LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
+UNITS = ("step", "epoch")
+
+
+class PenaltyScheduler(keras.callbacks.Callback):
+    """Multiplies the coefficients of penalty terms by a schedule.
+
+    At step (or epoch) `t` the coefficient of a term is `schedule(t)` times
+    the coefficient that the term was attached with, so that a term that was
+    attached with 0 stays 0. Nothing is recompiled. The last coefficients
+    remain when training ends.
+
+    Steps count as for a learning rate schedule: batches that the optimizer
+    has seen, earlier `fit`s included. Epochs count as Keras counts them,
+    `initial_epoch` included. So a training that is resumed with
+    `BackupAndRestore`, `initial_epoch` or `keras.models.load_model` goes on
+    with the right coefficients. With `steps_per_execution=n` a coefficient
+    changes every `n` steps. A `fit` from epoch 0 whose optimizer has taken
+    steps without this scheduler is warned of, if it starts with another value
+    than that of step 0.
+
+    The coefficients at the end of each epoch are in `logs`, hence in the
+    history, as `penalty.coefficient/<path>/<term>`; `PenaltyMonitor` writes
+    them to TensorBoard under the same tag.
+
+    The usual shapes, with `schedules = keras.optimizers.schedules`:
+
+    ```python
+    # Linear warm-up from 0 over 1000 steps, then constant.
+    PenaltyScheduler(schedules.PolynomialDecay(0.0, 1000, 1.0))
+    # Linear ramp from 1 to 0.1; `power=2.0` for a quadratic one.
+    PenaltyScheduler(schedules.PolynomialDecay(1.0, 1000, 0.1))
+    # Cosine ramp from 1 to 0, with a warm-up of 100 steps in front of it.
+    PenaltyScheduler(schedules.CosineDecay(1.0, 1000))
+    PenaltyScheduler(
+        schedules.CosineDecay(0.0, 1000, warmup_target=1.0, warmup_steps=100))
+    # Cosine ramp from 0 to 1.
+    PenaltyScheduler(lambda t: 0.5 - 0.5 * math.cos(math.pi * min(t / 1000, 1)))
+    # Off until step 500, then on.
+    PenaltyScheduler(schedules.PiecewiseConstantDecay([499], [0.0, 1.0]))
+    # Cyclical (Fu et al. 2019, "Cyclical Annealing Schedule: A Simple Approach
+    # to Mitigating KL Vanishing"): up over half of 1000 steps, then constant.
+    PenaltyScheduler(lambda t: min(1.0, (t % 1000) / 500))
+    # By epochs: double it every 10 epochs.
+    PenaltyScheduler(lambda t: 2.0 ** (t // 10), unit="epoch")
+    ```
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_actpen import attach_penalty
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(2, name="dense_4")])
+    >>> model = attach_penalty(model, "dense_4", l2=0.5)
+    >>> model.compile("sgd", "mse")
+    >>> warm_up = PenaltyScheduler(lambda t: min(t / 2, 1.0), unit="epoch")
+    >>> history = model.fit(
+    ...     np.ones((8, 4)), np.ones((8, 2)), epochs=4, verbose=0,
+    ...     callbacks=[warm_up])
+    >>> history.history["penalty.coefficient/dense_4/l2"]
+    [0.0, 0.25, 0.5, 0.5]
+
+    Args:
+        schedule: A `keras.optimizers.schedules.LearningRateSchedule`, or a
+            function of the step (or epoch), an integer from 0, that returns a
+            finite number >= 0.
+        layers: Which penalised layers, as in `attach_penalty`; plain layers
+            that a glob, regex, class or predicate also matches are left out.
+        terms: Which terms of these layers: a name or a glob, or a sequence of
+            them.
+        unit: `"step"` or `"epoch"`: what the schedule is a function of.
+
+    Raises:
+        TypeError: If `schedule` cannot be called or `terms` is no string.
+        ValueError: If `unit` is unknown; when training starts, if an entry of
+            `layers` matches no penalised layer or one of `terms` no term of
+            them; while training, if the schedule returns no finite number
+            >= 0.
+    """
+
+    def __init__(
+        self,
+        schedule: Callable[[int], Any],
+        layers: Entries = "*",
+        terms: str | Sequence[str] = "*",
+        *,
+        unit: str = "step",
+    ):
+        super().__init__()
+        if not callable(schedule):
+            raise TypeError(
+                "Invalid type received for argument `schedule`. Expected a "
+                "keras.optimizers.schedules.LearningRateSchedule or a "
+                "function of the step. Received: "
+                f"schedule={schedule!r} (of type {type(schedule).__name__})"
+            )
+        if unit not in UNITS:
+            raise ValueError(
+                "Invalid value received for argument `unit`. Expected 'step' "
+                f"or 'epoch'. Received: unit={unit!r}"
+            )
+        self.schedule = schedule
+        self.layers = layers
+        self.terms: tuple[str, ...] = (
+            (terms,) if isinstance(terms, str) else tuple(terms)
+        )
+        for term in self.terms:
+            if not isinstance(term, str):
+                raise TypeError(
+                    "Invalid type received for argument `terms`. Expected "
+                    "names or globs of terms, for example terms='l2'. "
+                    f"Received: terms={terms!r}"
+                )
+        self.unit = unit
+        self._start()
+
+    def _start(self) -> None:
+        """What a training sets and a copy does not take along."""
+        self._sites: list[TermRef] = []
+        self._fitted: keras.Model | None = None
+        self._value: Callable[[int], Any] = self.schedule
+        # Whether the optimizer came with steps that this scheduler missed.
+        self._missed_steps = False
+        # Steps when the epoch began, and a lower bound of those until now.
+        self._epoch_start = self._steps = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arguments only: Keras Tuner deep-copies callbacks."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy that has seen no training."""
+        super().__init__()
+        vars(self).update(state)
+        self._start()
+
+    def set_model(self, model: keras.Model) -> None:
+        """Compare the optimizer's steps with those of the last training."""
+        super().set_model(model)
+        # Not later: the steps that BackupAndRestore restores in its
+        # on_train_begin, maybe in epoch 0, are those of a resumed training.
+        self._missed_steps = steps_done(model) > self._steps
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Find the terms."""
+        self._epoch_start = self._steps = 0
+        # Not `self.model` in batch hooks: on JAX it syncs at every step.
+        self._fitted = self.model
+        self._sites = select_terms(self._fitted, self.layers, self.terms)
+        if isinstance(self.schedule, LearningRateSchedule):
+            self._value = backend.compiled(self.schedule)
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Set the coefficients of the epoch's first step."""
+        # Not earlier: BackupAndRestore restores in its on_train_begin. An
+        # optimizer that a train_step of the user's own leaves alone stays 0.
+        self._steps = max(steps_done(self._fitted), self._steps)
+        self._epoch_start = self._steps
+        if self._missed_steps and epoch == 0 and self.unit == "step":
+            self._warn_of_late_start()
+        self._move(epoch if self.unit == "epoch" else self._steps)
+
+    # No on_train_batch_end: Keras would wait for every step's logs.
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Set the coefficients of the coming step."""
+        if self.unit == "step":
+            self._move(self._epoch_start + batch)
+        self._steps = self._epoch_start + batch + 1
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Log the coefficients."""
+        log_coefficients(self._sites, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Let go of the model."""
+        # More than was counted, if the last call ran several steps.
+        steps = max(steps_done(self._fitted), self._steps)
+        self._start()
+        self._steps = steps
+
+    def _warn_of_late_start(self) -> None:
+        try:
+            first = self._factor(0)
+        except Exception:  # a schedule for later steps may do anything at 0
+            return
+        if self._factor(self._steps) != first:
+            warnings.warn(
+                f"PenaltyScheduler starts at step {self._steps} of its "
+                "schedule, because the optimizer has taken as many steps "
+                "before. To start at step 0, compile the model again with a "
+                "new optimizer, or shift the schedule: "
+                "`PenaltyScheduler(lambda t: schedule(max(0, t - "
+                f"{self._steps})))`.",
+                stacklevel=3,
+            )
+
+    def _move(self, t: int) -> None:
+        factor = self._factor(t)
+        move_coefficients(
+            self._fitted, {site: factor * site.attached for site in self._sites}
+        )
+
+    def _factor(self, t: int) -> float:
+        """Value of the schedule, a finite number >= 0."""
+        try:
+            value = self._on_the_host(t)
+        except (TypeError, ValueError) as error:
+            raise self._invalid(t, f"{type(error).__name__}: {error}") from (
+                error
+            )
+        if not math.isfinite(value) or value < 0:
+            raise self._invalid(t, value)
+        return value
+
+    def _on_the_host(self, t: int) -> float:
+        if not isinstance(self.schedule, LearningRateSchedule):
+            return float(self._value(t))
+        # On an accelerator it would wait for the steps queued before it.
+        with keras.device("cpu:0"):
+            return float(self._value(np.int32(t)))
+
+    def _invalid(self, t: int, received: Any) -> ValueError:
+        return ValueError(
+            "Invalid value received for argument `schedule`. Expected a "
+            f"function of the {self.unit} that returns one finite number "
+            f">= 0. Received: {received} for {self.unit} {t}"
+        )
+
+
+def steps_done(model: keras.Model) -> int:
+    """Number of batches that a model's optimizer has seen.
+
+    What a learning rate schedule counts: with gradient accumulation there are
+    several to an update.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:  # a train_step of the user's own may have several
+        return 0
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    batches = getattr(inner, "gradient_accumulation_steps", None) or 1
+    # int() cannot read a MirroredVariable, a sum can.
+    return int(ops.add(optimizer.iterations, 0)) * batches

@@ -1,0 +1,1 @@
+"""The demo, its sweep and the `layers` command."""

@@ -1,0 +1,1 @@
+"""How values leave a compiled step."""

@@ -1,0 +1,243 @@
+"""Recording of one model: its state, and how it reaches the model's steps."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from keras_actpen import backend, internals
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.recording import log_key
+from keras_actpen.instrumentation import step_logs
+from keras_actpen.instrumentation.run_state import RunState, TermRecorder
+from keras_actpen.instrumentation.step_function import (
+    StepFunction,
+    Stopwatch,
+)
+
+
+class Session:
+    """Recording of one model, shared by all monitors of that model.
+
+    Args:
+        model: The model.
+        layers: Its penalised layers by path.
+    """
+
+    def __init__(self, model: keras.Model, layers: dict[str, PenalizedLayer]):
+        self.model = model
+        self.layers = layers
+        with backend.strategy_scope(model):
+            self.state: RunState = RunState(layers)
+        # Names of the optional statistics that are taken.
+        self.optional: set[str] = set()
+        self.functions: dict[str, StepFunction] = {}
+        # Phase of the last step that was recorded.
+        self.last_recorded = "train"
+        self._users: list[keras.callbacks.Callback] = []
+        self._coefficients = [
+            layer.coefficients for layer in layers.values() if layer.terms
+        ]
+        # How often they have been set when a step last saw them.
+        self._changes = -1
+        # Of the terms in the logs.
+        self.keys: list[str] = [
+            log_key(path, name)
+            for path, layer in layers.items()
+            for name in layer.terms
+        ]
+
+    @classmethod
+    def of(
+        cls, model: keras.Model, layers: dict[str, PenalizedLayer]
+    ) -> "Session":
+        """The model's session; a new one for other layers or another device.
+
+        Args:
+            model: The model.
+            layers: Its penalised layers by path, at least one.
+        """
+        # Kept with the model, for a later `fit` to compile nothing anew, and
+        # not on it, because surgery hands a model's attributes on.
+        attributes = vars(next(iter(layers.values())))
+        session = attributes.get("_recording_session")
+        if (
+            session is None
+            or session.model is not model
+            or session.layers != layers
+            or session.state.is_on_host != backend.is_on_host()
+        ):
+            session = cls(model, layers)
+            attributes["_recording_session"] = session
+        return session
+
+    def record_also(self, names: Iterable[str]) -> None:
+        """Take optional statistics too, on the instrumented steps.
+
+        Args:
+            names: Their names; what has been asked for once stays.
+        """
+        if self.optional >= {*names}:
+            return
+        self.optional.update(names)
+        with backend.strategy_scope(self.model):
+            self.state.add_optional(names)
+        # They are made for the variables that there were.
+        self.restore_functions()
+        self.functions.clear()
+
+    def install(self, user: keras.callbacks.Callback) -> None:
+        """Start to hand the state through the model's steps.
+
+        Args:
+            user: The callback that records.
+        """
+        if user not in self._users:
+            self._users.append(user)
+        self.state.install()
+        internals.wrap_reported_logs(self.model, self._reported_logs)
+
+    def forget_others(self, user: keras.callbacks.Callback) -> None:
+        """Forget the callbacks of trainings that were interrupted.
+
+        Args:
+            user: A callback of the training that begins.
+        """
+        # Keras gives all callbacks of one `fit` the same dictionary.
+        self._users = [u for u in self._users if u.params is user.params]
+
+    def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
+        """Logs of a period from those of its last step."""
+        if not isinstance(logs, dict) or logs.keys().isdisjoint(self.keys):
+            return report(logs)  # of a step that was not recorded
+        logs = {k: v for k, v in logs.items() if k not in self.keys}
+        return {**report(logs), **self.means(self.last_recorded)}
+
+    def stand_in(self, phase: str) -> None:
+        """Take the place of `model.train_function` or `test_function`."""
+        plain = getattr(self.model, f"{phase}_function")
+        if plain is self.functions.get(phase):
+            return
+        if phase not in self.functions or (
+            self.functions[phase].plain is not plain
+        ):
+            self.functions[phase] = StepFunction(self, phase, plain)
+        setattr(self.model, f"{phase}_function", self.functions[phase])
+
+    def uninstall(self, user: keras.callbacks.Callback) -> None:
+        """Put the plain functions back once the last user has left."""
+        if user in self._users:
+            self._users.remove(user)
+        if self._users:
+            return
+        self.restore_functions()
+        self.state.uninstall()
+        internals.unwrap_reported_logs(self.model)
+
+    def restore_functions(self) -> None:
+        """Leave the model its plain functions."""
+        for function in self.functions.values():
+            function.restore()
+
+    def arm(
+        self, phase: str, what: str, stopwatch: Stopwatch | None = None
+    ) -> None:
+        """Record the next step.
+
+        Args:
+            phase: `"train"` or `"test"`.
+            what: `"terms"`, or `"statistics"` for both; several monitors get
+                what any of them asks for.
+            stopwatch: What times the step, if it is to be timed.
+        """
+        function = self.functions[phase]
+        if stopwatch is not None:
+            function.stopwatches.append(stopwatch)
+        if function.armed != "statistics":
+            function.armed = what
+
+    def means(self, phase: str) -> dict[str, float]:
+        """Mean of every term so far, by its key in `logs`, on the host."""
+        if phase not in self.state.totals:
+            return {}
+        totals, samples = self.state.totals[phase].read()
+        if not samples:
+            step = f"{phase}_step"
+            warnings.warn(
+                f"No step of model {self.model.name!r} was recorded: its "
+                f"penalty terms read 0. Its `{phase}_function` has not called "
+                f"`model.{step}`, as one of your own `make_{phase}_function` "
+                "should.",
+                stacklevel=2,
+            )
+        return {
+            log_key(*term): total / max(samples, 1.0)
+            for term, total in totals.items()
+        }
+
+    def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of a step in which changed coefficients are seen.
+
+        Only on JAX is there something to do: its trainer keeps the values of
+        variables apart while an epoch runs, and loses what a batch hook
+        assigns without `model.jax_state_sync()`.
+        """
+        if keras.backend.backend() != "jax":
+            return args
+        changes = 0
+        for one in self._coefficients:
+            changes += one.changes
+        if changes == self._changes:
+            return args
+        self._changes = changes
+        current = {
+            id(one.variable): list(one.values()) for one in self._coefficients
+        }
+        (trainable, non_trainable, *others), *data = args
+        non_trainable = list(non_trainable)
+        variables = self.model.non_trainable_variables
+        for index, variable in enumerate(variables):
+            if id(variable) in current:
+                # Again: a sync may have undone it since.
+                variable.assign(current[id(variable)])
+                non_trainable[index] = variable.value
+        return (trainable, non_trainable, *others), *data
+
+    def with_totals(self, logs: Any, phase: str) -> Any:
+        """Logs of a step with the sums of the terms so far, on the device.
+
+        Args:
+            logs: What the model's own step returned.
+            phase: `"train"` or `"test"`.
+        """
+        if phase not in self.state.totals:
+            return logs
+        sums = self.state.totals[phase].current()
+        return step_logs.with_totals(logs, self.keys, sums)
+
+    def with_totals_functional(
+        self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Logs and state of a step of JAX, which is ended.
+
+        Args:
+            logs: What the model's own step returned.
+            state: Values of the model's variables, likewise.
+            recorder: What has recorded the step.
+        """
+        phase = recorder.phase
+        if phase not in self.state.totals:
+            return logs, state
+        trainable, non_trainable, *others = state
+        sums = self.state.totals[phase].sums
+        position = next(
+            index
+            for index, variable in enumerate(self.model.non_trainable_variables)
+            if variable is sums
+        )
+        non_trainable = list(non_trainable)
+        new = recorder.finish_functional(non_trainable[position])
+        non_trainable[position] = new
+        logs = step_logs.with_totals(logs, self.keys, new[0])
+        return logs, (trainable, non_trainable, *others)

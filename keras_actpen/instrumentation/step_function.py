@@ -1,0 +1,183 @@
+"""Compiled step functions that also record, beside the model's plain ones.
+
+Keras looks up `model.train_function` at every step. While a monitor runs, a
+`StepFunction` stands there: it runs the plain function unless it has been
+armed for the next step, so that a training that was interrupted goes on as if
+nothing had been there.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+from keras import ops, tree
+
+from keras_actpen import backend, internals
+from keras_actpen.attach import recording
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.instrumentation import run_state, step_logs
+from keras_actpen.internals.attributes import attribute_in_front
+
+_RECORDERS = {
+    "terms": run_state.TermRecorder,
+    "statistics": run_state.StatisticsRecorder,
+}
+
+_RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}
+
+
+class Stopwatch(Protocol):
+    """Is told when a step begins and ends, the device waited for."""
+
+    def start(self) -> None:
+        """The step begins; nothing else is running."""
+
+    def stop(self, what: str | None) -> None:
+        """The step is done.
+
+        Args:
+            what: `"terms"` or `"statistics"`, what it recorded, or None.
+        """
+
+
+class StepFunction:
+    """Stands in for `model.train_function` or `model.test_function`.
+
+    Args:
+        session: The session it belongs to.
+        phase: `"train"` or `"test"`.
+        plain: The function whose place it takes.
+    """
+
+    def __init__(self, session: Any, phase: str, plain: Callable[..., Any]):
+        self.session = session
+        self.phase = phase
+        self.plain = plain
+        self.armed: str | None = None
+        # Those that time the next step; no other step is waited for.
+        self.stopwatches: list[Stopwatch] = []
+        # Made now, because on JAX the variables are gone between two steps.
+        self._functions = {what: self._make(what) for what in _RECORDED[phase]}
+        # JAX's distributed functions are made for a number of variables.
+        self._unarmed = self._make(None) if _is_sharded() else (plain, None)
+
+    def __call__(self, *args: Any) -> Any:
+        """Run one step, recording what has been armed."""
+        session = self.session
+        armed, self.armed = self.armed, None
+        args = session.with_coefficients(args)
+        if not self.stopwatches:
+            result = self._run(armed, args)
+        else:
+            stopwatches, self.stopwatches = self.stopwatches, []
+            backend.wait_for(args)
+            for stopwatch in stopwatches:
+                stopwatch.start()
+            result = self._run(armed, args)
+            backend.wait_for(result)
+            for stopwatch in stopwatches:
+                stopwatch.stop(armed)
+        if armed is None:
+            return result
+        session.last_recorded = self.phase
+        if keras.backend.backend() == "jax":
+            logs, state = result
+            return step_logs.expanded(logs, session.keys), state
+        return step_logs.expanded(result, session.keys)
+
+    def _run(self, armed: str | None, args: tuple[Any, ...]) -> Any:
+        function, step = self._functions.get(armed, self._unarmed)
+        try:
+            if step is None:
+                return function(*args)
+            name = f"{self.phase}_step"
+            with attribute_in_front(self.session.model, name, step):
+                return function(*args)
+        except KeyboardInterrupt:
+            # Keras tells no callback of it.
+            if keras.backend.backend() == "jax":
+                internals.give_back_jax_state(self.session.model, args[0])
+            self.session.restore_functions()
+            raise
+
+    def restore(self) -> None:
+        """Leave the model its plain function."""
+        self.armed = None
+        self.stopwatches = []
+        model, name = self.session.model, f"{self.phase}_function"
+        if getattr(model, name) is self:
+            # One of an evaluation may have been made for our variables too.
+            made_anew = _is_sharded() and self.phase == "test"
+            setattr(model, name, None if made_anew else self.plain)
+
+    def _make(
+        self, armed: str | None
+    ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+        """Compile a step that records what is armed.
+
+        Returns:
+            The function, and the step if it looks that up whenever it runs.
+        """
+        model = self.session.model
+        step = self._step(getattr(model, f"{self.phase}_step"), armed)
+        name = f"{self.phase}_function"
+        before = getattr(model, name)
+        with attribute_in_front(model, f"{self.phase}_step", step):
+            # A step function of its own: jax.jit caches by equality, and
+            # bound methods of the same model are equal.
+            getattr(model, f"make_{name}")(force=True)
+        function = getattr(model, name)
+        setattr(model, name, before)
+        return function, step if _looks_up_step(model, name) else None
+
+    def _step(
+        self, inner: Callable[..., Any], armed: str | None
+    ) -> Callable[..., Any]:
+        session, phase = self.session, self.phase
+
+        def step(*args: Any) -> Any:
+            if armed is None:
+                return inner(*args)
+            recorder = _RECORDERS[armed](
+                session.state, phase, _samples(args[-1])
+            )
+            with recording.recording(recorder):
+                result = inner(*args)
+            if keras.backend.backend() == "jax":
+                return session.with_totals_functional(*result, recorder)
+            recorder.finish()
+            return session.with_totals(result, phase)
+
+        return step
+
+
+def _looks_up_step(model: keras.Model, name: str) -> bool:
+    """Whether a model's functions look up the step whenever they run.
+
+    Keras's do so on torch; those of the user's own may do so anywhere.
+    """
+    if keras.backend.backend() == "torch":
+        return True
+    make = getattr(model, f"make_{name}")
+    of_keras = getattr(keras.Model, f"make_{name}")
+    return getattr(make, "__func__", None) is not of_keras
+
+
+def _is_sharded() -> bool:
+    return (
+        keras.backend.backend() == "jax"
+        and keras.distribution.distribution() is not None
+    )
+
+
+def _samples(data: Any) -> Tensor | float:
+    """Batch size of a step as Keras counts it, a float32 scalar if unknown."""
+    try:
+        x = keras.utils.unpack_x_y_sample_weight(data)[0]
+    except ValueError:  # data that only the model's own step can read
+        x = data
+    first = next(part for part in tree.flatten(x) if part is not None)
+    size = first.shape[0]
+    if size is not None:
+        return float(size)
+    return ops.cast(ops.shape(first)[0], "float32")

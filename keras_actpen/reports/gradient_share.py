@@ -1,0 +1,173 @@
+"""How strong a penalty pulls on the activations, compared to the task."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_actpen import penalties
+from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.select import Entries, select
+from keras_actpen.penalties.base import check_number
+from keras_actpen.reports.probes import Probe, task_norms
+
+
+def penalty_gradient_share(
+    model: keras.Model, x: Any, y: Any, *, training: bool = True
+) -> dict[str, float]:
+    """Compare each term's pull on the activations with that of the task.
+
+    For a term `P` with coefficient `c` on activations `h` (of shape
+    `(batch, ..., units)`, as one vector over all calls of the layer)
+
+        share = |c dP/dh| / |dL/dh|
+
+    in the Euclidean norm, where `L` is the loss without any penalty term of
+    this package. A share of 0.001 is too small to matter, one of 10 takes
+    over; 0.01 to 1 is usual. It is a snapshot: as the task is learnt `dL/dh`
+    shrinks and the share grows. It is infinite where `dL/dh` is 0, and NaN
+    where both are. Nothing of the model changes.
+
+    The norms balanced are those of Chen, Badrinarayanan, Lee, Rabinovich
+    2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in
+    Deep Multitask Networks", taken at the activations instead of the weights.
+
+    Example:
+    >>> from keras_actpen import attach_penalty
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")])
+    >>> model = attach_penalty(model, "relu", l2=0.5)
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
+    >>> penalty_gradient_share(model, x, y)
+    {'relu/l2': 1.0}
+
+    Args:
+        model: A compiled model with penalised layers.
+        x: One batch of inputs, as the model takes them.
+        y: Its targets, as the loss takes them.
+        training: Whether layers such as Dropout behave as in training.
+
+    Returns:
+        The share of every term by `"path/term"`.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If the model is not built, not compiled, has no penalised
+            layer, or one of them is not called.
+    """
+    _check_compiled(model)
+    layers = {p: v for p, v in penalized_layers(model).items() if v.terms}
+    if not layers:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a model "
+            "with penalised layers: call `attach_penalty(model, ...)` first "
+            f"and use the model that it returns. Received: {model.name!r}"
+        )
+    probes = {
+        (path, place): Probe(path, layer, place)
+        for path, layer in layers.items()
+        for place in layer.places
+    }
+    task = task_norms(model, x, y, training, list(probes.values()))
+    norms = dict(zip(probes, task, strict=True))
+    shares = {}
+    for path, layer in layers.items():
+        for name, term in layer.terms.items():
+            coefficient = layer.coefficients[name]
+            norm = coefficient * probes[path, term.place].norm(term.penalty)
+            shares[f"{path}/{name}"] = _ratio(norm, norms[path, term.place])
+    return shares
+
+
+def suggest_coefficient(
+    model: keras.Model,
+    layers: Entries,
+    x: Any,
+    y: Any,
+    penalty: penalties.Identifier,
+    share: float = 0.1,
+    *,
+    on: str = "output",
+    output: int | str = 0,
+    training: bool = True,
+) -> float:
+    """Find the coefficient that gives a penalty a share of the gradient.
+
+    The coefficient `c` for which `|c dP/dh| = share * |dL/dh|`, see
+    `penalty_gradient_share`; `h` are the activations of all chosen layers as
+    one vector. The penalty need not be attached, and nothing of the model
+    changes. Take a batch that is like those of the training, from a model
+    that has been trained for a while if there is one.
+
+    Example:
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
+    >>> suggest_coefficient(model, "relu", x, y, "l2", share=0.5)
+    0.25
+
+    Args:
+        model: A compiled model, with or without penalised layers.
+        layers: Which layers, as in `attach_penalty`.
+        x: One batch of inputs, as the model takes them.
+        y: Its targets, as the loss takes them.
+        penalty: One penalty, as in `attach_penalty`; its own coefficient does
+            not matter.
+        share: Number > 0, the wanted share.
+        on: `"output"` or `"preactivation"`, as in `attach_penalty`.
+        output: Index or key of the output, as in `attach_penalty`.
+        training: Whether layers such as Dropout behave as in training.
+
+    Returns:
+        The coefficient.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model is not built or not compiled, a layer is
+            unknown, ambiguous, out of reach or not called, `share` is not
+            above 0, or no coefficient gives that share because a gradient is
+            0 or not finite.
+    """
+    _check_compiled(model)
+    check_number(
+        "share", share, "a finite number > 0, for example share=0.1", _positive
+    )
+    penalty = penalties.get(penalty)
+    place = ActivationSpec(on, output)
+    probes = [Probe(s.path, s.layer, place) for s in select(model, layers)]
+    task = np.linalg.norm(task_norms(model, x, y, training, probes))
+    own = np.linalg.norm([probe.norm(penalty) for probe in probes])
+    for norm, what in ((own, "penalty"), (task, "task loss")):
+        if not np.isfinite(norm) or norm == 0:
+            raise ValueError(
+                "Invalid value received for argument `x`. Expected a batch "
+                "on which the penalty and the task loss both have a finite "
+                "gradient other than 0 with respect to the activations of "
+                f"{[probe.path for probe in probes]}. Received: a batch on "
+                f"which the norm of that of the {what} is {norm:g}"
+            )
+    return float(share * task / own)
+
+
+def _ratio(norm: float, of: float) -> float:
+    if of == 0 and norm > 0:
+        return float("inf")
+    return norm / of if of else float("nan")
+
+
+def _positive(value: float) -> bool:
+    return value > 0
+
+
+def _check_compiled(model: keras.Model) -> None:
+    check_built(model)
+    if not model.compiled:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a compiled "
+            "model, whose loss the penalty is compared with: call "
+            "`model.compile(optimizer, loss)` first. Received: the "
+            f"model {model.name!r}, which is not compiled"
+        )

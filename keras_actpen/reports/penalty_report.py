@@ -1,0 +1,157 @@
+"""penalty_report: what the penalties do to a model, on data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.layer_refs import output_shape
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.recording import log_key
+from keras_actpen.reports.evaluate import Measurement, first_batch, measure
+from keras_actpen.reports.gradient_share import penalty_gradient_share
+from keras_actpen.reports.layer_report import (
+    LayerReport,
+    PenaltyReport,
+    TermReport,
+)
+from keras_actpen.statistics.alerts import evidence
+from keras_actpen.statistics.findings import (
+    THRESHOLDS,
+    judge,
+    thresholds_from,
+)
+
+# Who asks for a report wants to know earlier than who is warned unasked.
+_THRESHOLDS = {**THRESHOLDS, "dead": 0.1}
+
+
+def penalty_report(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int = 32,
+    training: bool = False,
+    thresholds: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+) -> PenaltyReport:
+    """Report what the penalties of a model do, and what is wrong.
+
+    For every term: coefficient times value, its share of the loss, and its
+    share of the gradient (`penalty_gradient_share`) on the first batch. For
+    every place that is penalised or watched: the statistics of the
+    activations over all of `x`, of which the table shows the share of zeros
+    and of dead units. Masked positions are left out. Then the findings, in
+    plain words: "dense_4: 31 % of units are dead; the penalty is 84 % of the
+    loss".
+
+    Values and loss are means over the batches, weighted by their size: those
+    of `model.evaluate(x, y, batch_size)`. Nothing of the model changes.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_actpen import attach_penalty
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")], name="tiny")
+    >>> model = attach_penalty(model, "relu", l2=0.5)
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
+    >>> report = penalty_report(model, x, y)
+    >>> report.layers[0].terms[0].loss_share, report.findings[0].message
+    (0.5, 'the penalty is 50 % of the loss')
+
+    Args:
+        model: A built model with penalised or watched layers.
+        x: Inputs, as the model takes them: an array, or lists and
+            dictionaries of arrays.
+        y: Targets, as the loss takes them. Without them, or for a model that
+            is not compiled, no share is known.
+        batch_size: Samples in a batch.
+        training: Whether layers such as Dropout behave as in training.
+        thresholds: The kinds of findings to look for, or a mapping that
+            changes their thresholds, as `alerts` of `PenaltyMonitor`; but
+            units are told of from 10 % dead ones on.
+
+    Returns:
+        A `PenaltyReport`, with `layers` and `findings`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model is not built or has no penalised or watched
+            layer, `x` has no samples, `batch_size` is below 1, or a kind of
+            findings is unknown.
+    """
+    limits = thresholds_from("thresholds", thresholds, _THRESHOLDS)
+    check_built(model)
+    layers = penalized_layers(model)
+    if not layers:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a model "
+            "with penalised or watched layers: call `attach_penalty(model, "
+            "...)` or `watch_activations(model, ...)` first and use the "
+            f"model that it returns. Received: {model.name!r}"
+        )
+    measured = measure(model, layers, x, y, batch_size, training)
+    pulls: dict[str, float] = {}
+    if not math.isnan(measured.loss) and measured.means:
+        batch = first_batch((x, y), batch_size)
+        pulls = penalty_gradient_share(model, *batch, training=training)
+    findings = [
+        finding
+        for path, layer in layers.items()
+        for finding in judge(
+            evidence(
+                path,
+                layer,
+                measured.means,
+                measured.loss,
+                measured.snapshots,
+                longer={},
+            ),
+            limits,
+        )
+    ]
+    return PenaltyReport(
+        model=model.name,
+        samples=measured.samples,
+        loss=measured.loss,
+        layers=tuple(
+            _layer_report(path, layer, measured, pulls)
+            for path, layer in layers.items()
+        ),
+        findings=tuple(findings),
+    )
+
+
+def _layer_report(
+    path: str,
+    layer: PenalizedLayer,
+    measured: Measurement,
+    pulls: Mapping[str, float],
+) -> LayerReport:
+    def share(value: float) -> float:
+        return value / measured.loss if measured.loss else math.nan
+
+    values = {name: measured.means[log_key(path, name)] for name in layer.terms}
+    return LayerReport(
+        path=path,
+        layer_class=type(layer).__name__,
+        output_shape=output_shape(layer),
+        terms=tuple(
+            TermReport(
+                name=name,
+                on=str(term.place),
+                coefficient=layer.coefficients[name],
+                value=values[name],
+                loss_share=share(values[name]),
+                gradient_share=pulls.get(f"{path}/{name}", math.nan),
+            )
+            for name, term in layer.terms.items()
+        ),
+        statistics={
+            str(place): measured.snapshots[path, place].values()
+            for place in layer.places
+        },
+    )

@@ -1,0 +1,59 @@
+"""Penalty terms of one batch, outside of training."""
+
+from typing import Any
+
+import keras
+
+from keras_actpen import backend
+from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.recording import ValueRecorder, recording
+
+
+def penalty_terms(
+    model: keras.Model, x: Any, *, training: bool = False
+) -> dict[str, float]:
+    """Compute every penalty term on one batch, without any side effect.
+
+    Args:
+        model: A model with penalised layers.
+        x: One batch of inputs, as the model takes them.
+        training: Whether layers such as Dropout behave as in training.
+
+    Returns:
+        Coefficient times value of every term by `"path/term"`, summed over
+        the calls of a shared layer.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`.
+        ValueError: If the model is not built or has no penalised layer.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_actpen import attach_penalty
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")])
+    >>> model = attach_penalty(model, "relu", l2=0.5)
+    >>> penalty_terms(model, np.array([[1.0, 2.0], [-1.0, 1.0]]))
+    {'relu/l2': 1.5}
+    """
+    check_built(model)
+    layers = penalized_layers(model)
+    if not any(layer.terms for layer in layers.values()):
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a model "
+            "with penalised layers: call `attach_penalty(model, ...)` first "
+            f"and use the model that it returns. Received: {model.name!r}"
+        )
+    recorder = ValueRecorder()
+    # Nothing that the layers assign, such as moving averages, is kept.
+    with (
+        keras.StatelessScope(),
+        backend.random_state_kept(),
+        recording(recorder),
+    ):
+        model(x, training=training)
+    return {
+        f"{path}/{name}": float(keras.ops.convert_to_numpy(value))
+        for path, layer in layers.items()
+        for name, value in recorder.values.get(id(layer), {}).items()
+    }

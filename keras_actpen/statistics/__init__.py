@@ -1,0 +1,1 @@
+"""What is measured of activations, and what it says."""

@@ -1,0 +1,285 @@
+"""On-device activation statistics and their read-out."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_actpen import backend
+from keras_actpen.backend import operations as ops
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.statistics.device_state import (
+    DeviceState,
+    add_to_words,
+    count_by_unit,
+    counted_elements,
+    float_of_words,
+    power_of_two,
+    read_words,
+    state_variable,
+    total,
+)
+from keras_actpen.statistics.snapshot import StatisticsSnapshot
+
+BUCKETS = 30  # TensorBoard's own number.
+
+
+class Elements:
+    """What the statistics need of the elements of activations.
+
+    Args:
+        activations: Float tensor of shape `(batch, ..., units)`.
+        mask: Boolean tensor whose axes are the first axes of `activations`,
+            `False` where a position does not count, or `None`.
+
+    Attributes:
+        seen: How many there are that are not masked.
+        count: How many of those are finite.
+        fired: For each unit how many of those are not 0.
+        low: The smallest that is not 0, on all replicas, so that replicas can
+            add up their histograms; infinity if there is none.
+        high: The largest likewise, or minus infinity.
+        start: `low`, or 0 if there is none.
+        sums: What `backend.mean_and_m2` needs of those that are not 0.
+        buckets: Counts of those in buckets from `start` to `high`.
+    """
+
+    def __init__(self, activations: Tensor, mask: Tensor | None = None):
+        x, counted, seen = counted_elements(activations, mask)
+        self.seen: Tensor = seen
+        self.count: Tensor = total(count_by_unit(counted))
+        some = ops.logical_and(counted, ops.not_equal(x, 0.0))
+        self.fired: Tensor = count_by_unit(some)
+        others = ops.cast(ops.size(x), "int") - total(self.fired)
+        smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+        self.low: Tensor = backend.replica_min(smallest)
+        has_any = ops.isfinite(self.low)
+        self.start: Tensor = ops.where(has_any, self.low, 0.0)
+        # `start` in the place of all others: one tensor serves all sums.
+        values = ops.where(some, x, self.start)
+        high = -backend.replica_min(-ops.max(values, initial=-np.inf))
+        self.high: Tensor = ops.where(has_any, high, -np.inf)
+        edges = self.start, ops.maximum(self.high, self.start)
+        offsets = backend.offsets(values, self.start)
+        self.sums: tuple[Tensor, Tensor] = backend.sums(offsets)
+        self.buckets: Tensor = backend.bucket_counts(
+            offsets, *edges, BUCKETS, others
+        )
+
+
+class ActivationStatistics(DeviceState):
+    """Statistics of watched tensors, kept on the device, a row for each.
+
+    The rows of all watched tensors of a model are held together: each
+    variable costs time when it is read or written from the host, on JAX at
+    each step.
+
+    What is kept is float32, in units of a power of two that follows the
+    largest absolute value seen, so that neither 1e30 squared overflows nor
+    1e-30 squared vanishes. Float64 activations are cast to float32.
+
+    Args:
+        units: For each watched tensor the size of its last axis, or `None` if
+            it is not known; then there is no `dead_fraction`.
+    """
+
+    def __init__(self, units: Sequence[int | None]):
+        super().__init__()
+        rows = len(units)
+        self.measures: keras.Variable = state_variable(
+            (rows, 7), "measures", initializer=_start
+        )
+        # Lower and upper word of the numbers of finite, zero and non-finite
+        # elements, then the buckets of the histogram.
+        self.counts: keras.Variable = state_variable(
+            (rows, 6 + BUCKETS), "counts", dtype="int"
+        )
+        # Where the units of each row are in `fired`.
+        ends = list(itertools.accumulate(size or 0 for size in units))
+        self.slices: list[slice | None] = [
+            None if size is None else slice(end - size, end)
+            for size, end in zip(units, ends, strict=True)
+        ]
+        # A variable has elements.
+        self.fired: keras.Variable = state_variable(
+            (max(ends[-1], 1),), "fired"
+        )
+
+    def start_of(self, variable: keras.Variable) -> Tensor:
+        """What one of the variables holds before anything has been seen."""
+        # tf.distribute divides what is assigned to a summed variable by the
+        # number of replicas, which 0 and infinity survive.
+        if variable is self.measures:
+            return _start(variable.shape)
+        return super().start_of(variable)
+
+    def update(
+        self, row: int, activations: Tensor, mask: Tensor | None = None
+    ) -> None:
+        """Take in one batch, as part of a compiled step.
+
+        The histogram is that of this batch, the others' are forgotten. Counts
+        are exact while a unit sees fewer than 2^24 positions a batch.
+
+        Args:
+            row: Which of the watched tensors it is.
+            activations: Float tensor of shape `(batch, ..., units)`.
+            mask: Boolean tensor whose axes are the first axes of
+                `activations`, `False` where a position does not count, or
+                `None`.
+        """
+        new = Elements(activations, mask)
+        state = ops.convert_to_tensor(self.measures)[row]
+        counts = ops.convert_to_tensor(self.counts)[row]
+
+        count = new.count
+        zeros = count - total(new.fired)
+        words = add_to_words(
+            ops.reshape(counts[:6], (2, 3)),
+            ops.stack([count, zeros, new.seen - count]),
+        )
+
+        zero = ops.where(ops.greater(zeros, 0), 0.0, np.inf)
+        low, high = ops.minimum(new.low, zero), ops.maximum(new.high, -zero)
+        low, high = ops.minimum(state[3], low), ops.maximum(state[4], high)
+        scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
+        n = ops.maximum(ops.cast(count, "float32"), 1.0)
+        mean, m2 = backend.mean_and_m2(
+            new.sums, new.start, n, ops.cast(zeros, "float32"), scale
+        )
+        m2 = ops.maximum(m2, 0.0)
+
+        # Chan's merge with what was seen before.
+        rescale = state[2] / scale
+        old_mean, old_m2 = state[0] * rescale, state[1] * rescale * rescale
+        old_n = float_of_words(counts[0], counts[3])
+        share = float_of_words(count, 0) / ops.maximum(old_n + n, 1.0)
+        delta = mean - old_mean
+        mean = old_mean + delta * share
+        m2 = old_m2 + m2 + ops.square(delta) * old_n * share
+
+        # Last, because `state` and `counts` may be views of the variables.
+        edges, buckets = self._histogram(new)
+        measures = ops.stack([mean, m2, scale, low, high, *edges])
+        _write(self.measures, row, measures)
+        words = ops.reshape(words, (6,))
+        _write(self.counts, row, ops.concatenate([words, buckets]))
+        where = self.slices[row]
+        # A batch with other units says nothing of these.
+        if where is not None and new.fired.shape[0] in (
+            None,
+            where.stop - where.start,
+        ):
+            old = ops.convert_to_tensor(self.fired)
+            parts = [
+                old[: where.start],
+                old[where] + new.fired,
+                old[where.stop :],
+            ]
+            self.fired.assign(ops.concatenate(parts))
+
+    def update_histogram(
+        self, row: int, activations: Tensor, mask: Tensor | None = None
+    ) -> None:
+        """Replace the histogram, which is that of the last `update`.
+
+        Args:
+            row: Which of the watched tensors it is.
+            activations: As in `update`.
+            mask: As in `update`.
+        """
+        edges, buckets = self._histogram(Elements(activations, mask))
+        state = ops.convert_to_tensor(self.measures)[row, :5]
+        _write(self.measures, row, ops.concatenate([state, ops.stack(edges)]))
+        counts = ops.convert_to_tensor(self.counts)[row, :6]
+        _write(self.counts, row, ops.concatenate([counts, buckets]))
+
+    def _histogram(self, new: Elements) -> tuple[list[Tensor], Tensor]:
+        """Outer edges and counts of the histogram of one batch.
+
+        It is that of the finite values other than 0, in TensorBoard's own
+        definition: 30 equal buckets from the smallest to the largest, or
+        everything in the last bucket if all values are equal.
+        """
+        high = ops.maximum(new.high, new.start)
+        buckets = ops.cast(new.buckets, self.counts.dtype)
+        # All values equal: all are in the first bucket.
+        buckets = ops.where(
+            ops.equal(new.start, high), ops.flip(buckets), buckets
+        )
+        return [new.start, high], buckets
+
+    def read(self) -> list[StatisticsSnapshot]:
+        """What this process's replicas have seen since the last `reset`."""
+        replicas = list(
+            zip(
+                backend.local_values(self.measures),
+                backend.local_values(self.counts),
+                backend.local_values(self.fired),
+                strict=True,
+            )
+        )
+        return [
+            _merged(
+                [
+                    (
+                        measures[row],
+                        counts[row],
+                        None if where is None else fired[where],
+                    )
+                    for measures, counts, fired in replicas
+                ]
+            )
+            for row, where in enumerate(self.slices)
+        ]
+
+
+def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
+    """Mean, M2, their scale, min, max, and the edges of the histogram."""
+    start = [0.0, 0.0, 0.0, np.inf, -np.inf, 0.0, 0.0]
+    return keras.ops.convert_to_tensor(np.tile(start, (shape[0], 1)), dtype)
+
+
+def _write(table: keras.Variable, row: int, values: Tensor) -> None:
+    rows = ops.convert_to_tensor(table)
+    table.assign(ops.concatenate([rows[:row], values[None], rows[row + 1 :]]))
+
+
+def _merged(
+    replicas: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+) -> StatisticsSnapshot:
+    """What all replicas have seen of one watched tensor."""
+    snapshot = functools.reduce(
+        StatisticsSnapshot.merge,
+        (_snapshot(*replica) for replica in replicas),
+    )
+    # The replicas share their edges.
+    low, high = replicas[0][0][5:].astype("float64")
+    buckets = sum(counts[6:].astype("int64") for _, counts, _ in replicas)
+    if not buckets.any():
+        return snapshot
+    edges = np.linspace(low, high, BUCKETS + 1)
+    return dataclasses.replace(
+        snapshot,
+        histogram=np.stack([edges[:-1], edges[1:], buckets], axis=1),
+    )
+
+
+def _snapshot(
+    measures: np.ndarray, counts: np.ndarray, fired: np.ndarray | None
+) -> StatisticsSnapshot:
+    mean, m2, scale, low, high = measures[:5].astype("float64").tolist()
+    count, zeros, nonfinite = read_words(counts[:6].reshape(2, 3)).tolist()
+    return StatisticsSnapshot(
+        count=count,
+        mean=mean * scale,
+        m2=m2 * scale**2,
+        minimum=low,
+        maximum=high,
+        zeros=zeros,
+        nonfinite=nonfinite,
+        fired=None if fired is None else fired.astype("float64"),
+    )

@@ -1,0 +1,77 @@
+"""Statistics that PenaltyMonitor takes only if they are asked for by name."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.optional.kurtosis import Kurtosis
+from keras_actpen.statistics.optional.quantiles import SHARES, Quantiles
+from keras_actpen.statistics.optional.saturation import SaturatedFraction
+from keras_actpen.statistics.optional.spectra import Spectrum
+from keras_actpen.statistics.optional.units import DormantFraction, UnitRms
+
+__all__ = [
+    "CURVES",
+    "DEFINITIONS",
+    "IMAGES",
+    "STATES",
+    "OptionalStatistic",
+    "Values",
+    "check_names",
+]
+
+# The state that each statistic is read from; one may serve several.
+STATES: dict[str, type[OptionalStatistic]] = {
+    "quantiles": Quantiles,
+    "kurtosis": Kurtosis,
+    "participation_ratio": Spectrum,
+    "stable_rank": Spectrum,
+    "effective_rank": Spectrum,
+    "dormant_fraction": DormantFraction,
+    "saturated_fraction": SaturatedFraction,
+    "unit_rms": UnitRms,
+}
+
+# Those that have a value for each unit, shown as an image.
+IMAGES = {"unit_rms"}
+
+# Tags of each statistic's curves, or of its image.
+CURVES: dict[str, tuple[str, ...]] = {
+    name: tuple(SHARES) if name == "quantiles" else (name,) for name in STATES
+}
+
+DEFINITIONS: dict[str, str] = {
+    curve: STATES[name].definitions[curve]
+    for name, curves in CURVES.items()
+    for curve in curves
+}
+
+
+def check_names(names: Any) -> tuple[str, ...]:
+    """Names of optional statistics as a tuple.
+
+    Raises:
+        TypeError: If `names` is not a sequence of strings.
+        ValueError: If there is no statistic of a name.
+    """
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Sequence)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(
+            "Invalid type received for argument `statistics`. Expected a "
+            "sequence of names, for example statistics=('quantiles',). "
+            f"Received: statistics={names!r} (of type {type(names).__name__})"
+        )
+    for name in names:
+        if name not in STATES:
+            near = difflib.get_close_matches(name, STATES)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?"
+            raise ValueError(
+                "Invalid value received for argument `statistics`. Expected "
+                f"names out of {tuple(STATES)}. Received: {name!r}."
+                f"{hint if near else ''}"
+            )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,1 @@
+"""Event files, tags and pages, and reading logs back."""

@@ -1,0 +1,485 @@
+"""TargetController: rules against their formulas, targets on real data."""
+
+import copy
+import doctest
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from models import QUICK, data, sequential
+from sklearn.datasets import load_digits
+
+from keras_actpen import (
+    GECO,
+    PI,
+    PenaltyMonitor,
+    TargetController,
+    attach_penalty,
+    penalized_layers,
+)
+from keras_actpen.callbacks import control_rules
+from keras_actpen.callbacks.control_rules import Limits
+
+LIMITS = Limits(low=0.01, high=100.0, unit=1.0)
+
+
+def test_geco_is_the_papers_update():
+    rule = GECO(rate=0.5, decay=0.9)
+    coefficient, memory = rule.move(2.0, 0.4, None, LIMITS)
+    assert coefficient == pytest.approx(2.0 * math.exp(0.5 * 0.4))
+    assert memory == pytest.approx(0.4)
+    coefficient, memory = rule.move(coefficient, -0.6, memory, LIMITS)
+    average = 0.9 * 0.4 + 0.1 * -0.6
+    assert memory == pytest.approx(average)
+    assert coefficient == pytest.approx(2.0 * math.exp(0.5 * (0.4 + average)))
+
+
+def test_pi_is_the_papers_update():
+    rule = PI(gain=0.5, integral_gain=0.25)
+    limits = Limits(low=0.01, high=100.0, unit=2.0)
+
+    def sigmoid(error):
+        return 1 / (1 + math.exp(-error))
+
+    # The first output: the current coefficient and one step of the integral.
+    coefficient, memory = rule.move(2.0, 0.4, None, limits)
+    assert coefficient == pytest.approx(2.0 + 2.0 * 0.25 * 0.4)
+    integral = (2.0 - 0.01) / 2.0 - 0.5 * sigmoid(0.4) + 0.25 * 0.4
+    assert memory == pytest.approx(integral)
+    coefficient, memory = rule.move(coefficient, -0.6, memory, limits)
+    integral += 0.25 * -0.6
+    assert coefficient == pytest.approx(
+        0.01 + 2.0 * (0.5 * sigmoid(-0.6) + integral)
+    )
+
+
+@pytest.mark.parametrize("rule", [GECO(), PI()], ids=["geco", "pi"])
+def test_rules_stay_within_bounds_and_come_back(rule):
+    coefficient, memory = 1.0, None
+    for _ in range(1000):
+        coefficient, memory = rule.move(coefficient, 1.0, memory, LIMITS)
+    assert coefficient == LIMITS.high
+    # No wind-up: the first errors of the other sign are followed.
+    for _ in range(3):
+        coefficient, memory = rule.move(coefficient, -1.0, memory, LIMITS)
+    assert coefficient < LIMITS.high
+    for _ in range(1000):
+        coefficient, memory = rule.move(coefficient, -1.0, memory, LIMITS)
+    assert coefficient == pytest.approx(LIMITS.low)
+    for _ in range(3):
+        coefficient, memory = rule.move(coefficient, 1.0, memory, LIMITS)
+    assert coefficient > LIMITS.low
+
+
+@pytest.mark.parametrize("rule", [GECO(), PI()], ids=["geco", "pi"])
+@pytest.mark.parametrize("start", [0.1, 10.0])
+def test_rules_settle_on_a_simple_plant(rule, start):
+    """A share of zeros of c / (1 + c) is 0.75 at c = 3."""
+    coefficient, memory = start, None
+    for _ in range(3000):
+        error = 0.75 - coefficient / (1 + coefficient)
+        coefficient, memory = rule.move(coefficient, error, memory, LIMITS)
+    assert coefficient == pytest.approx(3.0, rel=1e-3)
+
+
+def frozen(penalty=None, activation="relu", **penalties):
+    """A model that does not change, so that measures are known."""
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(8, activation, name="hidden"),
+            layers.Dense(2, name="head"),
+        ],
+        name="frozen",
+    )
+    model = attach_penalty(model, "hidden", penalty, **penalties)
+    model.compile(keras.optimizers.SGD(0.0), "mse", **QUICK)
+    return model
+
+
+def hidden_of(model, x):
+    kernel, bias = model.get_layer("hidden").get_weights()
+    return np.maximum(x @ kernel + bias, 0.0)
+
+
+X, Y = data(samples=10)
+BATCH = 4  # 3 steps an epoch, the last one ragged
+
+
+def fit(model, *callbacks, epochs=1, **arguments):
+    return model.fit(
+        X,
+        Y,
+        batch_size=BATCH,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+        **arguments,
+    ).history
+
+
+MEASURES = {
+    "zero_fraction": lambda h: np.mean(h == 0),
+    "mean": np.mean,
+    "rms": lambda h: np.sqrt(np.mean(h**2)),
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "monitor"])
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("update_freq", [2, "epoch"])
+def test_measures_and_moves(measure, update_freq, beside, tmp_path):
+    model = frozen(l1=0.5)
+    rule = GECO(rate=0.3, decay=0.0)
+    controller = TargetController(
+        "l1", 0.6, measure, update_freq=update_freq, rule=rule
+    )
+    monitor = (
+        [PenaltyMonitor(tmp_path, statistics_freq=0, alerts=())]
+        if beside
+        else []
+    )
+    history = fit(model, *monitor, controller, epochs=2)
+    h = hidden_of(model, X)
+    batches = [h[0:4], h[4:8], h[8:10]]
+    if update_freq == "epoch":
+        measured = [batches[0]] * 2
+        last = [0, 1]
+    else:
+        moves = range(update_freq - 1, 6, update_freq)
+        measured = [batches[t % 3] for t in moves]
+        last = [sum(t < 3 for t in moves) - 1, len(measured) - 1]
+    values = [MEASURES[measure](batch) for batch in measured]
+    assert history[f"{measure}/hidden/l1"] == pytest.approx(
+        [values[i] for i in last], rel=1e-5
+    )
+    expected = [0.5]
+    for value in values:
+        error = 0.6 - value if measure == "zero_fraction" else value / 0.6 - 1
+        error = min(max(error, -1), 1)
+        expected.append(expected[-1] * math.exp(0.3 * error))
+    assert history["penalty.coefficient/hidden/l1"] == pytest.approx(
+        [expected[i + 1] for i in last], rel=1e-5
+    )
+    # What the steps ran with: the terms, exact over all steps of an epoch.
+    ran, moved = [], 0
+    for t in range(6):
+        ran.append(expected[moved])
+        period = (
+            t % 3 == 0
+            if update_freq == "epoch"
+            else ((t + 1) % update_freq == 0)
+        )
+        moved += period
+    sums = [ran[t] * np.sum(batches[t % 3]) for t in range(6)]
+    assert history["penalty/hidden/l1"] == pytest.approx(
+        [sum(sums[:3]) / 10, sum(sums[3:]) / 10], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "monitor"])
+def test_value_is_the_mean_since_the_last_move(beside):
+    model = frozen(l1=0.5)
+    controller = TargetController("l1", 0.1, "value", update_freq=2)
+    monitor = [PenaltyMonitor(None, alerts=())] if beside else []
+    history = fit(model, controller, *monitor, epochs=2)
+    h = hidden_of(model, X)
+    # Moves after the steps 1, 3 and 5; the last sees those at 4 and 5.
+    assert history["value/hidden/l1"] == pytest.approx(
+        [np.sum(h[:8]) / 8, np.sum(h[4:10]) / 6], rel=1e-5
+    )
+
+
+def test_effect():
+    kinds = {"raises": 1, "lowers": -1}
+    for effect, sign in kinds.items():
+        model = frozen(l1=0.5)
+        fit(model, TargetController("l1", 1e3, "mean", effect=effect))
+        coefficient = penalized_layers(model)["hidden"].coefficients["l1"]
+        assert coefficient == 0.5  # 3 steps: no move yet
+        fit(
+            model,
+            TargetController("l1", 1e3, "mean", effect=effect, update_freq=3),
+        )
+        coefficient = penalized_layers(model)["hidden"].coefficients["l1"]
+        assert (coefficient > 0.5) == (sign > 0)
+
+
+def test_validation_keeps_its_own_terms():
+    model = frozen(l1=0.5)
+    controller = TargetController("l1", 0.6, update_freq=3)
+    history = fit(model, controller, epochs=2, validation_data=(3 * X, Y))
+    # The last step of an epoch is measured: it moves after the validation.
+    moved = history["penalty.coefficient/hidden/l1"][0]
+    assert abs(moved - 0.5) > 0.01
+    for prefix, x in {"": X, "val_": 3 * X}.items():
+        assert history[f"{prefix}penalty/hidden/l1"] == pytest.approx(
+            [c * np.sum(hidden_of(model, x)) / 10 for c in (0.5, moved)],
+            rel=1e-5,
+        )
+
+
+def test_leaves_nothing_behind():
+    model = frozen(l1=0.5)
+    plain = model.train_function
+    variables = len(model.variables)
+    fit(model, TargetController("l1", 0.6))
+    assert len(model.variables) == variables
+    assert type(model.train_function).__name__ != "StepFunction"
+    assert plain is None
+
+
+def test_moves_trace_nothing():
+    traces = []
+
+    def traced_l1(h):
+        traces.append(h)
+        return keras.ops.sum(keras.ops.abs(h))
+
+    model = frozen(traced_l1)
+    controller = TargetController("traced_l1", 0.6, update_freq=2)
+    fit(model, controller, epochs=2)
+    first = len(traces)
+    history = fit(model, controller, epochs=4)
+    assert len(set(history["penalty.coefficient/hidden/traced_l1"])) == 4
+    steps = 12 if keras.backend.backend() == "torch" else 0
+    assert len(traces) - first == steps
+
+
+def test_goes_on_after_load_model(tmp_path):
+    model = frozen(l1=0.5)
+    rule = GECO(rate=0.3, decay=0.0)
+    fit(model, TargetController("l1", 0.6, update_freq=3, rule=rule))
+    moved = penalized_layers(model)["hidden"].coefficients["l1"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    history = fit(loaded, TargetController("l1", 0.6, update_freq=3, rule=rule))
+    assert history["penalty.coefficient/hidden/l1"] == pytest.approx(
+        [moved * (moved / 0.5)], rel=1e-5
+    )
+
+
+def test_copies_see_no_training():
+    controller = TargetController("l1", 0.6, patience=3)
+    fit(frozen(l1=0.5), controller)
+    twin = copy.deepcopy(controller)
+    assert (twin.term, twin.target, twin.patience) == ("l1", 0.6, 3)
+    assert twin._session is None
+    fit(frozen(l1=0.5), twin)
+
+
+def test_unreachable_target():
+    """Nothing moves: the coefficient runs into its bound."""
+    model = frozen(l1=0.5)
+    controller = TargetController(
+        "l1", 0.99, update_freq=1, bounds=(0.1, 2.0), patience=4
+    )
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            "Invalid value received for argument `target`. Expected a value "
+            "that the term 'hidden/l1' can move `zero_fraction` to: after 4 "
+            "moves without progress it is "
+        )
+        + r"0\.\d+"
+        + re.escape(
+            " with the coefficient at its upper bound 2. Choose another "
+            "target, another penalty (L1 on the output of a ReLU makes zeros) "
+            "or other `bounds`. Received: target=0.99"
+        ),
+    ):
+        fit(model, controller, epochs=20)
+    # It has left the model as it was.
+    assert type(model.train_function).__name__ != "StepFunction"
+    fit(model)
+
+
+def test_measure_that_stands_still():
+    """No activation of a tanh is ever exactly 0."""
+    model = frozen(l1=0.5, activation="tanh")
+    controller = TargetController("l1", 0.8, update_freq=1, patience=3)
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            "after 3 moves without progress it is 0 with a coefficient of "
+        ),
+    ):
+        fit(model, controller, epochs=20)
+
+
+def test_target_below_what_is_there_warns():
+    """With the penalty all but off there is nothing left to do."""
+    model = frozen(l1=0.5)
+    controller = TargetController(
+        "l1", 0.01, update_freq=1, bounds=(0.1, 2.0), patience=4
+    )
+    with pytest.warns(UserWarning, match="at its lower bound 0.1") as caught:
+        fit(model, controller, epochs=10)
+    assert sum(one.category is UserWarning for one in caught) == 1
+    assert penalized_layers(model)["hidden"].coefficients["l1"] == 0.1
+
+
+@pytest.mark.parametrize("rule", ["geco", PI(gain=0.5, integral_gain=5.0)])
+def test_digits_reach_80_percent_zeros(rule):
+    digits = load_digits()
+    x, y = digits.data[:400] / 16, digits.target[:400]
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(32, activation="relu", name="hidden"),
+            layers.Dense(10),
+        ]
+    )
+    model = attach_penalty(model, "hidden", l1=0.003)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **QUICK,
+    )
+    history = model.fit(
+        x,
+        y,
+        batch_size=80,
+        epochs=40,
+        verbose=0,
+        callbacks=[
+            TargetController("hidden/l1", 0.8, update_freq=3, rule=rule)
+        ],
+    ).history
+    before = history["zero_fraction/hidden/l1"][0]
+    after = np.mean(history["zero_fraction/hidden/l1"][-10:])
+    assert before < 0.65
+    assert after == pytest.approx(0.8, abs=0.06)
+    assert history["accuracy"][-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"term": 3},
+            TypeError,
+            "Invalid type received for argument `term`. Expected 'path/term' "
+            "or the name of a term, for example 'dense_4/l1'. Received: "
+            "term=3 (of type int)",
+        ),
+        (
+            {"target": 1.5},
+            ValueError,
+            "Invalid value received for argument `target`. Expected a share "
+            "of zeros from 0 to 1. Received: target=1.5",
+        ),
+        (
+            {"measure": "rms", "target": 0.0},
+            ValueError,
+            "Invalid value received for argument `target`. Expected a finite "
+            "number > 0. Received: target=0.0",
+        ),
+        (
+            {"measure": "mean", "target": 0},
+            ValueError,
+            "Invalid value received for argument `target`. Expected a finite "
+            "number other than 0. Received: target=0",
+        ),
+        (
+            {"measure": "zeros"},
+            ValueError,
+            "Invalid value received for argument `measure`. Expected one of "
+            "('zero_fraction', 'mean', 'rms', 'value'). Received: "
+            "measure='zeros'",
+        ),
+        (
+            {"rule": "pid"},
+            ValueError,
+            "Invalid value received for argument `rule`. Expected 'geco', "
+            "'pi', or one of them with other gains, for example "
+            "keras_actpen.GECO(rate=0.5). Received: rule='pid'",
+        ),
+        (
+            {"update_freq": "batch"},
+            TypeError,
+            "Invalid type received for argument `update_freq`. Expected "
+            "'epoch' or an integer >= 1. Received: update_freq='batch' (of "
+            "type str)",
+        ),
+        (
+            {"patience": 0},
+            ValueError,
+            "Invalid value received for argument `patience`. Expected an "
+            "integer >= 1. Received: patience=0",
+        ),
+        (
+            {"bounds": 3.0},
+            TypeError,
+            "Invalid type received for argument `bounds`. Expected two finite "
+            "numbers, 0 < low < high. Received: bounds=3.0",
+        ),
+        (
+            {"bounds": (0.0, 1.0)},
+            ValueError,
+            "Invalid value received for argument `bounds[0]`. Expected two "
+            "finite numbers, 0 < low < high. Received: bounds[0]=0.0",
+        ),
+        (
+            {"bounds": (2.0, 1.0)},
+            ValueError,
+            "Invalid value received for argument `bounds[1]`. Expected two "
+            "finite numbers, 0 < low < high. Received: bounds[1]=1.0",
+        ),
+        (
+            {"effect": "up"},
+            ValueError,
+            "Invalid value received for argument `effect`. Expected one of "
+            "('raises', 'lowers'). Received: effect='up'",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=re.escape(message) + "$"):
+        TargetController(**{"term": "l1", "target": 0.8, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments", "message"),
+    [
+        (GECO, {"rate": 0.0}, "`rate`. Expected a finite number > 0."),
+        (GECO, {"decay": 1.0}, "`decay`. Expected a number from 0 to below 1."),
+        (PI, {"gain": -1.0}, "`gain`. Expected a finite number >= 0."),
+        (
+            PI,
+            {"integral_gain": 0.0},
+            "`integral_gain`. Expected a finite number > 0.",
+        ),
+    ],
+)
+def test_wrong_gains(rule, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rule(**arguments)
+
+
+def test_terms_that_do_not_suit():
+    model = attach_penalty(sequential(), ["dense_4", "head"], l1=0.5)
+    model = attach_penalty(model, "head", l2=0.0)
+    model.compile("sgd", "mse", **QUICK)
+    prefix = (
+        "Invalid value received for argument `term`. Expected one of the "
+        "terms of model 'sequential_model': ['dense_4/l1', 'head/l1', "
+        "'head/l2']. Received: "
+    )
+    for term, message in {
+        "l1": prefix + "term='l1', which 2 layers have",
+        "l3": prefix + "term='l3', which is none",
+        "l2": "Expected a term that was attached with a coefficient > 0, from "
+        "which the control starts. Received: term='head/l2', attached with 0",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            fit(model, TargetController(term, 0.8))
+
+
+def test_docstring_examples():
+    assert doctest.testmod(control_rules) == (0, 4)

@@ -1,0 +1,365 @@
+"""Rules that say what is wrong with a layer."""
+
+import math
+
+import numpy as np
+import pytest
+from tensorboard.plugins.histogram import summary_v2
+from tensorboard.util import tensor_util
+
+from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.statistics.findings import (
+    SAMPLES_TO_BE_DEAD,
+    THRESHOLDS,
+    Evidence,
+    Finding,
+    judge,
+    percent,
+    saturated_share,
+    sentence,
+    thresholds_from,
+)
+from keras_actpen.statistics.snapshot import StatisticsSnapshot
+
+OUTPUT = ActivationSpec()
+
+
+def snapshot(activations):
+    """What `ActivationStatistics` reads of activations, by NumPy."""
+    finite = activations[np.isfinite(activations)].astype("float64")
+    nonzero = finite[finite != 0]
+    histogram = np.zeros((0, 3))
+    if len(nonzero):
+        value = summary_v2.histogram_pb("h", nonzero).value[0]
+        histogram = tensor_util.make_ndarray(value.tensor)
+    shown = np.where(np.isfinite(activations), activations, 0)
+    return StatisticsSnapshot(
+        count=finite.size,
+        mean=finite.mean(),
+        m2=((finite - finite.mean()) ** 2).sum(),
+        minimum=finite.min(),
+        maximum=finite.max(),
+        zeros=int((finite == 0).sum()),
+        nonfinite=int((~np.isfinite(activations)).sum()),
+        fired=(shown != 0).sum(axis=0).astype("float64"),
+        histogram=histogram,
+    )
+
+
+def normal(samples=SAMPLES_TO_BE_DEAD, units=100, seed=1):
+    return np.random.default_rng(seed).normal(size=(samples, units))
+
+
+def found(evidence, **thresholds):
+    """Findings by kind: value, threshold and message."""
+    return {
+        one.kind: (one.value, one.threshold, one.message)
+        for one in judge(evidence, {**THRESHOLDS, **thresholds})
+    }
+
+
+def of_activations(activations, **about):
+    return Evidence(
+        "dense_4", statistics={OUTPUT: snapshot(activations)}, **about
+    )
+
+
+def test_nothing_is_wrong_with_normal_activations():
+    healthy = of_activations(
+        normal(), terms={"l1": 0.1, "l2": 0.2}, loss=1.0, activation="tanh"
+    )
+    assert judge(healthy, THRESHOLDS) == []
+
+
+def test_dead_units():
+    h = normal()
+    h[:, :50] = 0
+    assert found(of_activations(h)) == {
+        "dead": (0.5, 0.5, "50 % of units are dead")
+    }
+    h[-1, 0] = 1e-30  # one of them fires once
+    assert found(of_activations(h)) == {}
+    assert found(of_activations(h), dead=0.49) == {
+        "dead": (0.49, 0.49, "49 % of units are dead")
+    }
+
+
+def test_too_few_samples_to_call_a_unit_dead():
+    h = normal(samples=SAMPLES_TO_BE_DEAD - 1)
+    h[:, :90] = 0
+    assert found(of_activations(h)) == {}
+
+
+def test_units_that_are_not_told_apart_are_not_dead():
+    seen = StatisticsSnapshot(count=1000, zeros=1000, minimum=0.0, maximum=0.0)
+    assert found(Evidence("dense_4", statistics={OUTPUT: seen})) == {}
+
+
+def test_nonfinite_activations():
+    h = normal()
+    h[0, 0], h[1, 1], h[2, 2] = np.nan, np.inf, -np.inf
+    assert found(of_activations(h)) == {
+        "nonfinite": (3.0, 0.0, "3 activations are NaN or infinite")
+    }
+    assert found(of_activations(h), nonfinite=3.0) == {}
+
+
+def test_only_nonfinite_activations():
+    seen = StatisticsSnapshot(nonfinite=7, fired=np.zeros(3))
+    assert found(Evidence("dense_4", statistics={OUTPUT: seen})) == {
+        "nonfinite": (7.0, 0.0, "7 activations are NaN or infinite")
+    }
+
+
+def test_nothing_seen():
+    nothing = {OUTPUT: StatisticsSnapshot(fired=np.zeros(3))}
+    assert judge(Evidence("dense_4", statistics=nothing), THRESHOLDS) == []
+    assert judge(Evidence("dense_4"), THRESHOLDS) == []
+
+
+def test_exploding_activations():
+    h = np.where(normal() > 0, 1000.0, -1000.0)
+    message = "the activations have a root mean square of 1e+03"
+    assert found(of_activations(h)) == {"exploding": (1000.0, 1000.0, message)}
+    assert found(of_activations(0.999 * h)) == {}
+
+
+@pytest.mark.parametrize(
+    ("activation", "bounded"),
+    [
+        ("tanh", np.tanh),
+        ("softsign", lambda x: x / (1 + np.abs(x))),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+    ],
+)
+def test_saturated_activations(activation, bounded):
+    middle = bounded(0.0)
+    h = bounded(6 * normal())
+    share = saturated_share(snapshot(h).histogram, activation)
+    # Beyond 90 % of the way from the middle to a bound; how the values lie in
+    # the bucket that holds an end of that is not known.
+    bucket = (h.max() - h.min()) / 30
+    edge = 0.9 * (1 - middle)
+    low, high = (
+        np.mean(np.abs(h - middle) > edge + sign * bucket) for sign in (1, -1)
+    )
+    assert low <= share <= high
+    exact = np.mean(np.abs(h - middle) > edge)
+    assert share == pytest.approx(exact, abs=0.05)
+    seen = of_activations(h, activation=activation)
+    text = f"{100 * share:.0f} % of activations are saturated"
+    assert found(seen, saturated=share) == {"saturated": (share, share, text)}
+    assert found(seen, saturated=share + 1e-9) == {}
+
+
+@pytest.mark.parametrize(("value", "share"), [(0.95, 1.0), (0.5, 0.0)])
+def test_saturation_of_equal_values(value, share):
+    histogram = snapshot(np.full((3, 2), value)).histogram
+    assert saturated_share(histogram, "tanh") == share
+
+
+def test_activations_without_two_bounds_do_not_saturate():
+    histogram = snapshot(normal()).histogram
+    assert math.isnan(saturated_share(histogram, "relu"))
+    assert math.isnan(saturated_share(histogram, ""))
+    assert math.isnan(saturated_share(np.zeros((0, 3)), "tanh"))
+    assert saturated_share(histogram, "tanh") > 0
+
+
+def test_dominating_penalty():
+    evidence = Evidence("dense_4", terms={"l1": 0.3, "l2": 0.54}, loss=1.0)
+    assert found(evidence) == {
+        "dominating": (
+            pytest.approx(0.84),
+            0.5,
+            "the penalty is 84 % of the loss",
+        )
+    }
+    assert found(evidence, dominating=0.85) == {}
+
+
+def test_negligible_penalty():
+    evidence = Evidence("dense_4", terms={"l1": -2e-5, "l2": -3e-5}, loss=1.0)
+    message = (
+        "the penalty is -0.005 % of the loss (raise its coefficient, "
+        "`suggest_coefficient` finds one)"
+    )
+    assert found(evidence) == {
+        "negligible": (pytest.approx(5e-5), 1e-4, message)
+    }
+    # Exactly 0: its goal is reached, or it was switched off.
+    assert found(Evidence("dense_4", terms={"l1": 0.0}, loss=1.0)) == {}
+
+
+def test_the_penalty_of_a_layer_that_seems_dead_is_not_negligible():
+    h = normal(samples=SAMPLES_TO_BE_DEAD - 1)
+    h[:, :50] = 0
+    small = {"terms": {"l1": 5e-5}, "loss": 1.0}
+    assert found(of_activations(h, **small)) == {}
+    h[0, 0] = 1.0
+    assert list(found(of_activations(h, **small))) == ["negligible"]
+    h = normal()
+    h[:, :50] = 0
+    dead = of_activations(h, **small)
+    assert list(found(dead)) == ["dead"]
+    (only,) = judge(dead, {"negligible": 1e-4})
+    assert only.kind == "negligible"
+
+
+def test_dead_units_of_a_longer_time():
+    alive = normal(samples=SAMPLES_TO_BE_DEAD // 2)
+    h = alive.copy()
+    h[:, :50] = 0
+    period = {OUTPUT: snapshot(h)}
+    twice = {OUTPUT: snapshot(h).merge(snapshot(h))}
+    evidence = Evidence("dense_4", statistics=period, longer=twice)
+    assert found(evidence) == {"dead": (0.5, 0.5, "50 % of units are dead")}
+    once = {OUTPUT: snapshot(alive).merge(snapshot(h))}
+    assert found(Evidence("dense_4", statistics=period, longer=once)) == {}
+
+
+@pytest.mark.parametrize("loss", [0.0, -1.0, math.inf, math.nan])
+def test_no_share_of_a_loss_that_has_none(loss):
+    assert found(Evidence("dense_4", terms={"l1": 1.0}, loss=loss)) == {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_term_that_is_not_finite(value):
+    evidence = Evidence("dense_4", terms={"l1": value, "l2": 0.1}, loss=1.0)
+    (only,) = judge(evidence, THRESHOLDS)
+    assert only.kind == "nonfinite"
+    assert only.message == f"the penalty l1 is {value}"
+    assert str(only.value) == str(value)
+
+
+def test_all_of_a_layer_in_one_sentence():
+    h = normal()
+    h[:, :31] = 0
+    evidence = of_activations(h, terms={"l2": 0.84}, loss=1.0)
+    findings = judge(evidence, {**THRESHOLDS, "dead": 0.3})
+    assert sentence(findings) == (
+        "dense_4: 31 % of units are dead; the penalty is 84 % of the loss"
+    )
+    assert findings[0] == Finding(
+        "dead", "dense_4", 0.31, 0.3, "31 % of units are dead"
+    )
+
+
+def test_places_are_named():
+    h = normal()
+    h[:, :50], h[0, 99] = 0, np.nan
+    places = {
+        ActivationSpec("output", 1): snapshot(h),
+        ActivationSpec("preactivation"): snapshot(h),
+    }
+    evidence = Evidence("lstm", statistics=places)
+    assert [one.message for one in judge(evidence, THRESHOLDS)] == [
+        "1 activations of output 1 are NaN or infinite",
+        "1 pre-activations are NaN or infinite",
+        "50 % of units of output 1 are dead",
+        "50 % of units have no input",
+    ]
+
+
+def test_only_the_kinds_that_are_looked_for():
+    h = normal()
+    h[:, :50], h[0, 99] = 0, np.nan
+    kinds = thresholds_from("alerts", ("dead",), THRESHOLDS)
+    assert kinds == {"dead": 0.5}
+    (only,) = judge(of_activations(h), kinds)
+    assert only.kind == "dead"
+    assert judge(of_activations(h), {}) == []
+
+
+def test_thresholds():
+    assert thresholds_from("alerts", (), THRESHOLDS) == {}
+    assert (
+        thresholds_from("alerts", tuple(THRESHOLDS), THRESHOLDS) == THRESHOLDS
+    )
+    changed = {"dead": 0.25, "negligible": None}
+    assert thresholds_from("alerts", changed, THRESHOLDS) == {
+        "nonfinite": 0.0,
+        "exploding": 1000.0,
+        "dead": 0.25,
+        "saturated": 0.5,
+        "dominating": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        (
+            "dead",
+            TypeError,
+            "Invalid type received for argument `alerts`. Expected a sequence "
+            "of kinds, () for none, or a mapping from kinds to thresholds. "
+            "Received: alerts='dead' (of type str)",
+        ),
+        (
+            None,
+            TypeError,
+            "Invalid type received for argument `alerts`. Expected a sequence "
+            "of kinds, () for none, or a mapping from kinds to thresholds. "
+            "Received: alerts=None (of type NoneType)",
+        ),
+        (
+            ("dead", "asleep"),
+            ValueError,
+            "Invalid value received for argument `alerts`. Expected kinds "
+            "among ['nonfinite', 'exploding', 'dead', 'saturated', "
+            "'dominating', 'negligible']. Received: 'asleep'",
+        ),
+        (
+            {"dead": -0.1},
+            ValueError,
+            "Invalid value received for argument `alerts['dead']`. Expected a "
+            "share from 0 to 1, 0.5 for 50 %, or None to leave this kind out. "
+            "Received: alerts['dead']=-0.1",
+        ),
+        *(
+            (
+                {kind: 50},
+                ValueError,
+                f"Invalid value received for argument `alerts[{kind!r}]`. "
+                "Expected a share from 0 to 1, 0.5 for 50 %, or None to leave "
+                f"this kind out. Received: alerts[{kind!r}]=50",
+            )
+            for kind in ("dead", "saturated", "dominating", "negligible")
+        ),
+        (
+            {"exploding": -1},
+            ValueError,
+            "Invalid value received for argument `alerts['exploding']`. "
+            "Expected a finite number >= 0, or None to leave this kind out. "
+            "Received: alerts['exploding']=-1",
+        ),
+        (
+            {"dead": "half"},
+            TypeError,
+            "Invalid type received for argument `alerts['dead']`. Expected a "
+            "share from 0 to 1, 0.5 for 50 %, or None to leave this kind out. "
+            "Received: alerts['dead']='half' (of type str)",
+        ),
+    ],
+)
+def test_wrong_thresholds(given, kind, message):
+    with pytest.raises(kind) as caught:
+        thresholds_from("alerts", given, THRESHOLDS)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.84, "84 %"),
+        (0.9999, "100 %"),
+        (0.0123, "1 %"),
+        (0.0049, "0.49 %"),
+        (-3e-6, "-0.0003 %"),
+        (0.0, "0 %"),
+        (math.nan, "-"),
+    ],
+)
+def test_percent(share, text):
+    assert percent(share) == text

@@ -1,0 +1,117 @@
+"""The scripts of benchmarks/examples do what they show, with few steps."""
+
+import importlib
+import inspect
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.examples import command_line
+
+EXAMPLES = Path(__file__).parents[2] / "benchmarks" / "examples"
+NAMES = sorted(
+    path.stem
+    for path in EXAMPLES.glob("*.py")
+    if path.stem not in ("__init__", "command_line")
+)
+
+
+def ran(name):
+    """What an example measures without and with its penalty."""
+    example = importlib.import_module(f"benchmarks.examples.{name}")
+    plain, penalized = example.run(**example.QUICK).values()
+    assert plain.keys() == penalized.keys()
+    return plain, penalized
+
+
+def test_every_example_is_tested():
+    tests = [name for name in globals() if name.startswith("test_")]
+    assert {f"test_{name}" for name in NAMES} <= set(tests)
+
+
+def test_language_model():
+    plain, penalized = ran("language_model")
+    square, change, perplexity = plain
+    # AR and TAR are 2 times the one plus the other: both fall.
+    assert penalized[square] < 0.5 * plain[square]
+    assert penalized[change] < 0.8 * plain[change]
+    assert penalized[perplexity] < 1.1 * plain[perplexity]
+
+
+def test_sparse_resnet():
+    plain, penalized = ran("sparse_resnet")
+    zeros, mean, loss = plain
+    assert penalized[zeros] > plain[zeros] + 0.02
+    assert penalized[mean] < 0.7 * plain[mean]
+    assert penalized[loss] > plain[loss]
+
+
+def test_z_loss():
+    plain, penalized = ran("z_loss")
+    log_z, accuracy = plain
+    assert penalized[log_z] < 0.8 * plain[log_z]
+    assert penalized[accuracy] > plain[accuracy] - 0.05
+
+
+def test_sparse_autoencoder():
+    plain, penalized = ran("sparse_autoencoder")
+    activation, error, _, attached = plain
+    rate = importlib.import_module(
+        "benchmarks.examples.sparse_autoencoder"
+    ).RATE
+    assert abs(penalized[activation] - rate) < 0.2 * abs(
+        plain[activation] - rate
+    )
+    # The encoder holds what the training taught, and no penalty.
+    assert penalized[error] < 0.1
+    assert penalized[attached] == plain[attached] == 0
+
+
+def test_bert_classifier():
+    pytest.importorskip("keras_hub")
+    plain, penalized = ran("bert_classifier")
+    square, padded, _ = plain
+    assert penalized[square] < 0.98 * plain[square]
+    for row in (plain, penalized):
+        # Another shape may add up in another order.
+        assert row[padded] == pytest.approx(row[square], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scripts(name, monkeypatch):
+    if name == "bert_classifier":
+        pytest.importorskip("keras_hub")
+    calls = []
+    monkeypatch.setattr(command_line, "main", lambda *args: calls.append(args))
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    ((run, _, full, quick),) = calls
+    parameters = set(inspect.signature(run).parameters)
+    assert parameters == set(full) == set(quick)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"), [([], "0.25"), (["--quick"], "0.125")]
+)
+def test_command_line(arguments, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["example", *arguments])
+
+    def run(steps):
+        return {
+            "plain": {"a measure": 1.0},
+            "penalty": {"a measure": 1 / steps},
+        }
+
+    command_line.main(run, "An example.", {"steps": 4}, {"steps": 8})
+    lines = capsys.readouterr().out.splitlines()
+    assert [word for word in lines[1].split() if word.isalpha()] == [
+        "plain",
+        "penalty",
+    ]
+    assert [word for word in lines[3].split() if word != "│"] == [
+        "a",
+        "measure",
+        "1",
+        shown,
+    ]
