@@ -4,7 +4,7 @@ So it works with every loader, and sees what they have loaded so far.
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from tensorboard.context import RequestContext
 from tensorboard.data.provider import DataProvider
 
 from keras_actpen_tensorboard import documents, old_logs, schema
+from keras_actpen_tensorboard.curves import aligned, evenly, group_and_name
 from keras_actpen_tensorboard.documents import NotReadableError, number
 from keras_actpen_tensorboard.provider import ALL, Listed, Provider, text_of
 from keras_actpen_tensorboard.run_names import (
@@ -94,7 +95,7 @@ class Log:
                 for place in layer["places"]
             }
         )
-        groups = dict.fromkeys(sorted(tag.partition("/")[0] for tag in tags))
+        groups = dict.fromkeys(sorted(group_and_name(tag)[0] for tag in tags))
         return {
             **model,
             "metrics": sorted(
@@ -134,7 +135,7 @@ class Log:
         """
         wanted: dict[str, dict[str, str]] = {group: {} for group in groups}
         for tag in self._provider.scalar_tags(run):
-            group, _, name = tag.partition("/")
+            group, name = group_and_name(tag)
             if group in wanted and (
                 path is None or name == path or name.startswith(f"{path}/")
             ):
@@ -143,7 +144,7 @@ class Log:
         read = self._provider.scalars([run], tags, points).get(run, {})
         return {
             "groups": {
-                group: _aligned(
+                group: aligned(
                     {
                         name: {
                             datum.step: datum.value
@@ -159,12 +160,19 @@ class Log:
 
     def finals(self, tags: Sequence[str]) -> dict[str, Any]:
         """Last value of some curves in all runs, by run and tag."""
-        read = self._provider.scalars(None, tags, 1)
+        written = {tag: tag for tag in tags} | {
+            tag.replace(schema.OVERVIEW, old_logs.OVERVIEW, 1): tag
+            for tag in tags
+            if group_and_name(tag)[0] == schema.OVERVIEW
+        }
+        read = self._provider.scalars(None, list(written), 1)
         return {
             run: {
-                tag: number(data[-1].value) for tag, data in of.items() if data
+                written[tag]: number(data[-1].value)
+                for tag, data in of_run.items()
+                if data
             }
-            for run, of in read.items()
+            for run, of_run in read.items()
         }
 
     def values(
@@ -183,7 +191,7 @@ class Log:
             }
             if buckets:
                 break
-        steps = _evenly(sorted(buckets), points)
+        steps = evenly(sorted(buckets), points)
         return {
             "steps": steps,
             "buckets": [
@@ -198,16 +206,15 @@ class Log:
         """Firing rates of the units at a place.
 
         Returns:
-            The steps, the number of units, the rates as float16 of shape
-            `(steps, units)` in base64, and of each step the number of
-            positions by which the units were judged, or `None`.
+            The steps, the number of units, their rates as float16 of shape
+            `(steps, units)` in base64, and the positions judged by or `None`.
         """
         rates = self._provider.tensors(
             run, schema.PLUGIN, schema.units_tag(kind, path), after
         )
         units = max((array.size for array in rates.values()), default=0)
         whole = [step for step in sorted(rates) if rates[step].size == units]
-        steps = _evenly(whole, points)
+        steps = evenly(whole, points)
         data = np.array([rates[step] for step in steps], dtype="<f2")
         return {
             "steps": steps,
@@ -291,25 +298,3 @@ class Log:
             else None
             for step in steps
         ]
-
-
-def _aligned(curves: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    """Curves on common steps, None where one has no point."""
-    steps = sorted({step for curve in curves.values() for step in curve})
-    return {
-        "steps": steps,
-        "series": {
-            name: [
-                number(curve[step]) if step in curve else None for step in steps
-            ]
-            for name, curve in curves.items()
-        },
-    }
-
-
-def _evenly(steps: Sequence[int], count: int) -> list[int]:
-    """At most so many of the steps, evenly, the first and last with them."""
-    if len(steps) <= count:
-        return list(steps)
-    indices = np.linspace(0, len(steps) - 1, max(count, 2)).round()
-    return [steps[int(index)] for index in indices]

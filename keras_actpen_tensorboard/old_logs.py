@@ -9,6 +9,8 @@ from keras_actpen_tensorboard.documents import NotReadableError
 
 ATTACHED = "actpen/attached"
 FINDINGS = "actpen/findings"
+# Group of what is in `schema.OVERVIEW` today.
+OVERVIEW = "actpen"
 
 _KINDS = ("activation", "preactivation")
 _ROW = re.compile(r"^\| (.*) \|$")

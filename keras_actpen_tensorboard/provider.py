@@ -8,12 +8,18 @@ import numpy as np
 from tensorboard.context import RequestContext
 from tensorboard.data.provider import DataProvider, RunTagFilter
 
+from keras_actpen_tensorboard import old_logs, schema
+
 # Providers want a number of points; this is all that they have kept.
 ALL = 10**6
 # How long a list of tags is taken for the present one.
 _LISTED_SECONDS = 2.0
 # Tells how far a training is; one of them is there whatever was penalized.
-_PROGRESS = ("metric/loss", "actpen/task_loss")
+_PROGRESS = (
+    "metric/loss",
+    f"{schema.OVERVIEW}/task_loss",
+    f"{old_logs.OVERVIEW}/task_loss",
+)
 
 # Until when a list of tags holds, and the list, by experiment and run.
 Listed = dict[tuple[str, str], tuple[float, list[str]]]

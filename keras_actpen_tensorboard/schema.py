@@ -80,9 +80,10 @@ The tags of a place whose kind is not "activation" have the kind in front of
 the quantity: `keras_actpen/preactivation.values/<path>`.
 
 Everything else the tab reads are the curves of the stock pages (plugin
-`scalars`): `metric/<name>`, `actpen/penalty_total`, `actpen/penalty_share`,
-`actpen/task_loss`, `penalty/<path>/<term>`, `penalty.share/<path>/<term>`,
-`penalty.coefficient/<path>/<term>`, `<kind>.<statistic>/<path>`.
+`scalars`): `metric/<name>`, `Overview/penalty_total`,
+`Overview/penalty_share`, `Overview/task_loss`, `penalty/<path>/<term>`,
+`penalty.share/<path>/<term>`, `penalty.coefficient/<path>/<term>`,
+`<kind>.<statistic>/<path>`.
 """
 
 PLUGIN = "keras_actpen"
@@ -93,6 +94,9 @@ SCHEMA = 1
 MODEL = "keras_actpen/model"
 FINDINGS = "keras_actpen/findings"
 POSITIONS = "keras_actpen/positions"
+
+# Group of the curves about all penalties together.
+OVERVIEW = "Overview"
 
 # The smallest number above 0 of a float16.
 SMALLEST_RATE = 2.0**-24

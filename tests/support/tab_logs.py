@@ -216,9 +216,9 @@ class LoggedTraining:
             "metric/accuracy": 1
             - math.exp(-epoch / 3 - 0.2)
             - (0 if is_train else 0.03),
-            "actpen/penalty_total": total,
-            "actpen/penalty_share": total / loss,
-            "actpen/task_loss": task,
+            "Overview/penalty_total": total,
+            "Overview/penalty_share": total / loss,
+            "Overview/task_loss": task,
         }.items():
             yield self._scalar(tag, value)
         for name, value in terms.items():
@@ -231,6 +231,9 @@ class LoggedTraining:
                 findings.append(
                     finding("dominating", path, share, message, term)
                 )
+        if self._has_tensors:
+            places = sum(len(one.document()["places"]) for one in self.layers)
+            yield tensor(schema.POSITIONS, np.full(places, POSITIONS))
         if not is_train:
             return
         for layer in self.layers:
@@ -241,9 +244,6 @@ class LoggedTraining:
         if findings:
             content = {"schema": schema.SCHEMA, "findings": findings}
             yield tensor(schema.FINDINGS, json.dumps(content).encode())
-        if self._has_tensors:
-            places = sum(len(one.document()["places"]) for one in self.layers)
-            yield tensor(schema.POSITIONS, np.full(places, POSITIONS))
 
     def _of_layer(
         self, layer: LoggedLayer, seen: "_Seen", phase: str

@@ -7,7 +7,7 @@ import { findingsPanel } from "../panels/findings.js";
 import { layerMapPanels } from "../panels/layer_map.js";
 import { lossPanel } from "../panels/loss.js";
 
-const GROUPS = ["metric", "actpen", "penalty", "penalty.share"];
+const GROUPS = ["metric", "Overview", "penalty", "penalty.share"];
 const ZEROS = "activation.zero_fraction";
 
 export function create(app) {
@@ -116,21 +116,23 @@ function keyFigures(items) {
 
 /** Figures of a training by name, in order. */
 function figuresOf(item) {
-  const { train, validation, training } = item;
+  const { train, validation } = item;
   const figures = new Map();
   const of = (curves, group, name) => last(curves?.[group]?.series[name]);
   const epochs = train.metric.steps.length;
   figures.set("epochs", number(epochs));
   figures.set("loss", number(of(train, "metric", "loss")));
-  const hasTerms = of(train, "actpen", "penalty_total") !== null;
+  const hasTerms = of(train, "Overview", "penalty_total") !== null;
   if (hasTerms) {
-    figures.set("task alone", number(of(train, "actpen", "task_loss")));
-    figures.set("penalties, of the loss", percent(of(train, "actpen", "penalty_share")));
+    figures.set("task alone", number(of(train, "Overview", "task_loss")));
+    figures.set("penalties, of the loss", percent(of(train, "Overview", "penalty_share")));
   }
-  const metrics = training.model.metrics.filter((name) => name !== "loss");
-  const phase = validation ? ["validation", validation] : ["training", train];
-  for (const name of ["loss", ...metrics].slice(validation ? 0 : 1, 3)) {
-    figures.set(`${phase[0]} ${name}`, number(of(phase[1], "metric", name)));
+  const [phase, seen] = validation ? ["validation", validation] : ["training", train];
+  const metrics = Object.keys(seen.metric.series).filter(
+    (name) => !["loss", "learning_rate"].includes(name),
+  );
+  for (const name of [...(validation ? ["loss"] : []), ...metrics.slice(0, 2)]) {
+    figures.set(`${phase} ${name}`, number(of(seen, "metric", name)));
   }
   const zeros = Object.values(item.zeros?.series ?? {})
     .map(last)

@@ -36,8 +36,8 @@ export function create(app) {
       list.push({ key: `train:metric/${metric}`, label: `training ${metric}`, group: "metrics" });
     }
     for (const name of ["task_loss", "penalty_total", "penalty_share"]) {
-      if (model.groups.includes("actpen")) {
-        list.push({ key: `train:actpen/${name}`, label: words(name), group: "loss" });
+      if (model.groups.includes("Overview")) {
+        list.push({ key: `train:Overview/${name}`, label: words(name), group: "loss" });
       }
     }
     for (const place of model.layers.find((one) => one.path === path)?.places ?? []) {
@@ -81,9 +81,9 @@ export function create(app) {
     const pick = (key, ...wishes) =>
       [app.state.get(key), ...wishes].find((one) => list.some((m) => m.key === one)) ??
       list[0]?.key;
-    const metric = app.shown[0].model.metrics.find((name) => name !== "loss") ?? "loss";
+    const metric = app.shown[0].model.metrics.find((name) => !["loss", "learning_rate"].includes(name)) ?? "loss";
     return {
-      x: pick("x", `train:activation.zero_fraction/${path}`, "train:actpen/penalty_share"),
+      x: pick("x", `train:activation.zero_fraction/${path}`, "train:Overview/penalty_share"),
       y: pick("y", `validation:metric/${metric}`, `train:metric/${metric}`),
     };
   }
@@ -192,7 +192,7 @@ function valueOf(finals, training, key) {
 
 function formatFor(key) {
   const [group, ...rest] = (key ?? "").slice((key ?? "").indexOf(":") + 1).split("/");
-  if (group === "actpen") return formatOf(rest[0]);
+  if (group === "Overview") return formatOf(rest[0]);
   return formatOf(group.split(".").slice(1).join("."));
 }
 

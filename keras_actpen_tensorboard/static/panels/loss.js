@@ -10,7 +10,7 @@ import { withZero } from "../ticks.js";
 
 const CURVES = [
   ["loss", "metric", "loss", 0],
-  ["task alone", "actpen", "task_loss", 1],
+  ["task alone", "Overview", "task_loss", 1],
 ];
 
 /** The panel of the overview. */
