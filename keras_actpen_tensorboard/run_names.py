@@ -4,11 +4,13 @@ PenaltyMonitor writes `<log_dir>/actpen/train` and `.../validation`, a further
 training `actpen-2/...`; on Windows with backslashes.
 """
 
+import math
 import re
 from collections.abc import Iterable
 
 _TRAIN = re.compile(r"(^|[/\\])train$")
 _ACTPEN = re.compile(r"(?:^|[/\\])actpen(?:-(\d+))?$")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
 def training_run(run: str) -> str:
@@ -38,9 +40,10 @@ def short_names(runs: Iterable[str]) -> dict[str, str]:
     }
 
 
-def natural(name: str) -> list[tuple[float, str]]:
-    """A key that sorts 10 behind 9."""
-    return [
-        (float(part), "") if part.isdigit() else (float("inf"), part)
-        for part in re.split(r"(\d+)", name)
+def natural(name: str) -> tuple[list[tuple[float, str]], str]:
+    """A key that sorts 10 behind 9, and 0.01 behind 1e-05."""
+    parts = [
+        (float(part), "") if index % 2 else (math.inf, part)
+        for index, part in enumerate(_NUMBER.split(name))
     ]
+    return parts, name

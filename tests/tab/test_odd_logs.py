@@ -294,12 +294,13 @@ def test_names_of_trainings(tmp_path, client_of, run, name):
 
 
 def test_trainings_are_in_natural_order(tmp_path, client_of):
-    for name in ("run10", "run9", "a/b"):
+    names = ["a/b", "l1=1e-05", "l1=0.0001", "l1=0.01", "run9", "run10"]
+    for name in reversed(names):
         text = document().encode()
         directory = tmp_path / name / "actpen" / "train"
         write_event(directory, [tensor(schema.MODEL, text)], 0)
     trainings = client_of(tmp_path).ask("trainings")["trainings"]
-    assert [one["name"] for one in trainings] == ["a/b", "run9", "run10"]
+    assert [one["name"] for one in trainings] == names
 
 
 def test_an_exception_is_an_answer(tmp_path, caplog):

@@ -12,8 +12,9 @@ const FONT =
  *
  * @param {string} label What a screen reader says.
  * @param {number} height In pixels.
+ * @param {function(Object): void} [onClick] Called with what is clicked.
  */
-export function chartFrame(label, height) {
+export function chartFrame(label, height, onClick = () => {}) {
   const element = h("div", {
     class: "chart",
     role: "img",
@@ -26,6 +27,7 @@ export function chartFrame(label, height) {
     if (!option || !element.clientWidth) return;
     if (!chart) {
       chart = init(element, null, { renderer: "canvas" });
+      chart.on("click", onClick);
       chart.setOption(option, { notMerge: true });
     }
     chart.resize();
@@ -42,16 +44,6 @@ export function chartFrame(label, height) {
       };
       if (chart) chart.setOption(option, { notMerge: true });
       else draw();
-    },
-    /** Call back with what is clicked. */
-    onClick(listener) {
-      const attach = () => chart && chart.on("click", listener);
-      if (chart) attach();
-      else new ResizeObserver((_, self) => {
-        if (!chart) return;
-        attach();
-        self.disconnect();
-      }).observe(element);
     },
   };
 }

@@ -12,9 +12,8 @@ import { roundAxis } from "../ticks.js";
  * @param {function(Object): void} onPick Called with the point.
  */
 export function scatterChart(label, onPick, height = 420) {
-  const frame = chartFrame(label, height);
   let shown = [];
-  frame.onClick(({ dataIndex }) => onPick(shown[dataIndex]));
+  const frame = chartFrame(label, height, ({ dataIndex }) => onPick(shown[dataIndex]));
   return {
     element: frame.element,
     /**
