@@ -18,7 +18,7 @@ from benchmarks.timing.ratios import Ratio, noise
 from benchmarks.timing.rounds import AGAIN, Comparison, widest
 
 EMPTY: dict[str, Any] = {"environments": [], "rows": []}
-DIGITS = 5
+DIGITS = 6
 
 # What tells a row from others.
 _KEYS = ("backend", "device", "name")
@@ -76,7 +76,7 @@ def summarize(
 ) -> dict[str, Any]:
     """The row of a measurement, but for its environment."""
     targets = {
-        target.key: _rounded_ratio(target.value(comparison))
+        target.key: _ratio_entry(target.value(comparison))
         for target in TARGETS
         if target.is_about(comparison.name, comparison.backend, device)
         and {*target.arms} <= {*comparison.costs}
@@ -140,14 +140,19 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_json(results: Mapping[str, Any]) -> str:
-    """The text of results.json, a line an environment or a row."""
-
-    def lines(entries: Sequence[Any]) -> str:
-        return ",\n".join(
-            f"  {json.dumps(e, allow_nan=False)}" for e in entries
+    """The text of results.json: each entry of its parts on a line."""
+    parts = []
+    for key, entries in results.items():
+        start, end, names = "[", "]", [""] * len(entries)
+        if isinstance(entries, Mapping):
+            start, end = "{", "}"
+            names = [f"{json.dumps(name)}: " for name in entries]
+            entries = entries.values()
+        lines = ",\n".join(
+            f"  {name}{json.dumps(entry, allow_nan=False)}"
+            for name, entry in zip(names, entries, strict=True)
         )
-
-    parts = [f' "{key}": [\n{lines(results[key])}\n ]' for key in EMPTY]
+        parts.append(f' "{key}": {start}\n{lines}\n {end}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -160,16 +165,16 @@ def _arm(comparison: Comparison, arm: str) -> dict[str, Any]:
     return {
         "quartiles": [*map(_rounded, np.quantile(costs, (0.25, 0.5, 0.75)))],
         "first_seconds": _rounded(comparison.first_seconds[arm]),
-        "ratio": _rounded_ratio(comparison.ratio(arm)),
+        "ratio": _ratio_entry(comparison.ratio(arm)),
     }
 
 
-def _rounded_ratio(ratio: Ratio) -> list[float | None]:
+def _ratio_entry(ratio: Ratio) -> list[float | None]:
     return [_rounded(v) for v in (ratio.median, ratio.low, ratio.high)]
 
 
 def _rounded(value: float) -> float | None:
-    """To some digits; infinity, which JSON has not, is None."""
+    """Infinity, which JSON has not, is None."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
