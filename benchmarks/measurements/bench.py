@@ -3,50 +3,36 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import arms, names
-from benchmarks.arms import Trainee
-from benchmarks.harness import AGAIN, Comparison, Rounds, check_equal
-from benchmarks.models import Workload
+from benchmarks.arms import names, penalties
+from benchmarks.arms.models import Workload
+from benchmarks.arms.penalties import Trainee
+from benchmarks.timing.rounds import AGAIN, Comparison, Rounds, check_equal
 
 LOSS_TOLERANCE = 1e-4
 # Layers that are penalised or watched, to see how costs grow.
-COUNTS = (1, 4, 16, 64)
+COUNTS = (1, 16, 64)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """How thoroughly to measure.
 
     Attributes:
-        steps: Rounds of single steps.
-        works: Rounds of what takes longer.
-        epochs: Rounds of epochs.
-        epoch_seconds: What an epoch of a training should take.
-        epoch_steps: Fewest and most steps of such an epoch.
+        seconds: How long a row is measured even if it is exact before.
+        steps: Fewest rounds of single steps.
+        works: Fewest rounds of what takes longer: epochs, processes.
+        shorter: What the steps of an epoch are divided by.
     """
 
-    steps: Rounds
-    works: Rounds
-    epochs: Rounds
-    epoch_seconds: float
-    epoch_steps: tuple[int, int]
+    seconds: float
+    steps: int
+    works: int
+    shorter: int = 1
 
 
 EFFORTS = {
-    "full": Effort(
-        steps=Rounds(15.0, 8, 200, precision=0.008, longest=60.0),
-        works=Rounds(10.0, 3, 9, precision=0.03, longest=60.0),
-        epochs=Rounds(45.0, 3, 12),
-        epoch_seconds=2.0,
-        epoch_steps=(50, 400),
-    ),
-    "quick": Effort(
-        steps=Rounds(1.0, 3, 20),
-        works=Rounds(1.0, 3, 3),
-        epochs=Rounds(1.0, 3, 3),
-        epoch_seconds=0.1,
-        epoch_steps=(4, 10),
-    ),
+    "full": Effort(10.0, steps=8, works=3),
+    "quick": Effort(0.0, steps=3, works=3, shorter=10),
 }
 
 
@@ -57,17 +43,33 @@ class Bench:
     Attributes:
         backend: Keras backend, `tensorflow-xla` for TensorFlow with XLA.
         device: `"cpu"` or `"gpu"`.
-        effort: How long.
+        effort: How thoroughly.
+        longest: Seconds for a row that is too noisy.
     """
 
     backend: str
     device: str
     effort: Effort
+    longest: float
 
     @property
     def jit_compile(self) -> bool | str:
         """What `compile` gets."""
         return True if self.backend == "tensorflow-xla" else "auto"
+
+    @property
+    def steps(self) -> Rounds:
+        """Rounds of single steps."""
+        return self._rounds(self.effort.steps)
+
+    @property
+    def works(self) -> Rounds:
+        """Rounds of what takes longer."""
+        return self._rounds(self.effort.works)
+
+    def _rounds(self, fewest: int) -> Rounds:
+        seconds = min(self.effort.seconds, self.longest)
+        return Rounds(fewest, seconds, self.longest)
 
 
 Measurement = Callable[[Bench, str], Comparison]
@@ -77,7 +79,7 @@ def bare_twice(workload: Workload, bench: Bench) -> dict[str, Trainee]:
     """Two bare models, for the noise."""
     # Two models: what one of them is lucky with in memory is noise too.
     return {
-        arm: arms.bare(workload, bench.jit_compile)
+        arm: penalties.bare(workload, bench.jit_compile)
         for arm in (names.BARE, names.BARE + AGAIN)
     }
 
@@ -86,8 +88,8 @@ def attached(
     workload: Workload, bench: Bench, targets: Sequence[str] = ()
 ) -> Trainee:
     """A model with L2 penalties on `targets`, by default its own."""
-    return arms.attached(
-        workload, bench.jit_compile, targets, l2=arms.COEFFICIENT
+    return penalties.attached(
+        workload, bench.jit_compile, targets, l2=penalties.COEFFICIENT
     )
 
 

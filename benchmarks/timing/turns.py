@@ -13,7 +13,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks.harness import SEED, Comparison, check_again
+from benchmarks.timing.ratios import SEED
+from benchmarks.timing.rounds import (
+    Comparison,
+    Rounds,
+    check_again,
+    collect,
+)
+
+# More than any training takes: it is stopped when its rounds are enough.
+ENDLESS = 10**6
 
 
 class Turn(keras.callbacks.Callback):
@@ -21,7 +30,7 @@ class Turn(keras.callbacks.Callback):
 
     A turn ends before the next step, so the last one of an epoch has what is
     done at its end. The first turn of all is what comes before the first
-    step; what comes after the last epoch is in none.
+    step; the step in which a training is stopped is in none.
     It has to be the first callback: what others do before a step is theirs.
 
     Args:
@@ -34,6 +43,7 @@ class Turn(keras.callbacks.Callback):
         self._may_run = threading.Semaphore(0)
         self._has_run = threading.Semaphore(0)
         self._failure: BaseException | None = None
+        self._is_over = False
         # A daemon: if another training fails, nobody gives it its turn.
         self._thread = threading.Thread(target=self._train, daemon=True)
         self._thread.start()
@@ -42,13 +52,15 @@ class Turn(keras.callbacks.Callback):
         """Let the training run for a turn and return its seconds."""
         self._may_run.release()
         self._has_run.acquire()
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         return self._seconds
 
     def finish(self) -> None:
-        """Wait for the end of the training, after its last turn."""
+        """Stop the training after one more step and wait for its end."""
+        self._is_over = True
+        self._may_run.release()
         self._thread.join()
+        self._raise_failure()
 
     def _train(self) -> None:
         self._start()
@@ -62,6 +74,8 @@ class Turn(keras.callbacks.Callback):
         """End the turn and wait for the next."""
         self._stop()
         self._start()
+        if self._is_over:
+            self.model.stop_training = True
 
     def on_train_batch_end(self, batch, logs=None):
         """Wait for the device."""
@@ -70,6 +84,10 @@ class Turn(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """End the last turn."""
         self._stop()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _start(self) -> None:
         self._may_run.acquire()
@@ -85,19 +103,20 @@ def compare_trainings(
     backend: str,
     fits: Mapping[str, Callable[[Turn], object]],
     steps: int,
-    epochs: int,
+    rounds: Rounds,
 ) -> Comparison:
     """Run trainings side by side; a round is an epoch of each.
 
     Args:
         name: What is measured.
         backend: What it is measured on.
-        fits: For each arm what trains for `steps` steps in each of
-            `epochs + 1` epochs with the callback that it gets, and keeps
-            nothing from another thread. The baseline comes first and, by the
-            name `... (again)`, once more.
+        fits: For each arm what trains for `ENDLESS` epochs of `steps` steps
+            with the callback that it gets, and keeps nothing from another
+            thread. The baseline comes first and, by the name `... (again)`,
+            once more.
         steps: Steps in an epoch.
-        epochs: Epochs that count. One to compile and to warm up comes before.
+        rounds: How many epochs count. One to compile and to warm up comes
+            before.
 
     Raises:
         ValueError: If the baseline is not among the arms a second time.
@@ -115,7 +134,7 @@ def compare_trainings(
         return seconds
 
     first = epoch()
-    rounds = [epoch() for _ in range(epochs)]
+    collected = collect(epoch, rounds)
     for turn in turns.values():
         turn.finish()
     return Comparison(
@@ -123,7 +142,9 @@ def compare_trainings(
         backend,
         next(iter(fits)),
         "seconds",
-        {arm: [seconds[arm] for seconds in rounds] for arm in fits},
+        collected.costs,
         {arm: before[arm] + first[arm] for arm in fits},
-        {"steps": steps, "epochs": epochs},
+        {"steps": steps},
+        collected.left_out,
+        collected.seconds,
     )

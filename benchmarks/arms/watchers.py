@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks import names
-from benchmarks.models import Workload
+from benchmarks.arms import names
+from benchmarks.arms.models import Workload
 from keras_actpen import PenaltyMonitor
 
 # Steps beyond any training: the first one of each epoch is instrumented.

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks import names
-from benchmarks.harness import Arm, timed
-from benchmarks.models import Workload
+from benchmarks.arms import names
+from benchmarks.arms.models import Workload
+from benchmarks.timing.rounds import Arm, timed
 from keras_actpen import attach_penalty
 
 # Small, so that the penalty does not change what is timed: units that it

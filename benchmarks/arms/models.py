@@ -208,6 +208,7 @@ RESNET50 = Workload(
 _RESNET50_FULL = Workload(
     "resnet50-64", lambda: resnet50(224), _STAGE_ENDS, (224, 224, 3), 64
 )
+MLP = Workload("mlp", mlp, ("hidden_1", "hidden_2"), (784,), 128)
 MNIST_CNN = _cnn(128)
 DEEP_MLP = Workload(
     "deep_mlp",
@@ -220,7 +221,7 @@ DEEP_MLP = Workload(
 # On a GPU only models of a size for which one has it, in both precisions.
 WORKLOADS: dict[str, tuple[Workload, ...]] = {
     "cpu": (
-        Workload("mlp", mlp, ("hidden_1", "hidden_2"), (784,), 128),
+        MLP,
         _cnn(32),
         MNIST_CNN,
         _cnn(512),

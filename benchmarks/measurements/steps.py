@@ -1,26 +1,32 @@
-"""Measurements of steps: of training, of `predict` and of `evaluate`."""
+"""Single steps: of training, of `predict` and of `evaluate`."""
+
+from collections.abc import Callable, Mapping
 
 import keras
 
-from benchmarks import arms, names
-from benchmarks.arms import Trainee
-from benchmarks.bench import (
+from benchmarks.arms import names, penalties
+from benchmarks.arms.models import Workload
+from benchmarks.arms.penalties import Trainee
+from benchmarks.measurements.bench import (
     COUNTS,
     Bench,
     attached,
     bare_twice,
     check_losses,
 )
-from benchmarks.harness import AGAIN, Arm, Comparison, compare, timed
-from benchmarks.models import Workload
+from benchmarks.timing.rounds import AGAIN, Arm, Comparison, compare, timed
 
 
 def steps(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Training steps of all ways to penalise."""
-    groups = [arms.l2_trainees, arms.l1_trainees, arms.many_terms]
+    groups = [
+        penalties.l2_trainees,
+        penalties.l1_trainees,
+        penalties.many_terms,
+    ]
     if workload.policy != "float32":
         # Keras's own penalties overflow or fail in half precision.
-        groups = [arms.attached_trainees]
+        groups = [penalties.attached_trainees]
     trainees = bare_twice(workload, bench)
     for group in groups:
         equal = group(workload, bench.jit_compile)
@@ -44,37 +50,44 @@ def predict(workload: Workload, bench: Bench, name: str) -> Comparison:
     trainees = bare_twice(workload, bench)
     trainees[names.ATTACHED] = attached(workload, bench)
     x, _ = workload.data(1)
-
-    def arm(name: str, model: keras.Model) -> Arm:
-        return Arm(name, timed(lambda: model.predict_on_batch(x)))
-
-    found = [arm(name, trainee.model) for name, trainee in trainees.items()]
-    return compare(name, bench.backend, found, bench.effort.steps)
+    return _compare_calls(
+        trainees, lambda model: model.predict_on_batch(x), bench, name
+    )
 
 
 def evaluate(workload: Workload, bench: Bench, name: str) -> Comparison:
     """`test_on_batch` with Keras's own penalty and with ours."""
-    l2 = keras.regularizers.L2(arms.COEFFICIENT)
+    l2 = keras.regularizers.L2(penalties.COEFFICIENT)
     trainees = {
-        arm: arms.built_in(workload, bench.jit_compile, l2)
+        arm: penalties.built_in(workload, bench.jit_compile, l2)
         for arm in (names.BUILT_IN, names.BUILT_IN + AGAIN)
     }
     trainees[names.ATTACHED] = attached(workload, bench)
     check_losses(trainees, workload)
     x, labels = workload.data(1)
-
-    def arm(name: str, model: keras.Model) -> Arm:
-        return Arm(name, timed(lambda: model.test_on_batch(x, labels)))
-
-    found = [arm(name, trainee.model) for name, trainee in trainees.items()]
-    return compare(name, bench.backend, found, bench.effort.steps)
+    return _compare_calls(
+        trainees, lambda model: model.test_on_batch(x, labels), bench, name
+    )
 
 
 def _compare_steps(
-    trainees: dict[str, Trainee], workload: Workload, bench: Bench, name: str
+    trainees: Mapping[str, Trainee], workload: Workload, bench: Bench, name: str
 ) -> Comparison:
-    found = [
-        arms.step_arm(arm, trainee, workload)
+    arms = [
+        penalties.step_arm(arm, trainee, workload)
         for arm, trainee in trainees.items()
     ]
-    return compare(name, bench.backend, found, bench.effort.steps)
+    return compare(name, bench.backend, arms, bench.steps)
+
+
+def _compare_calls(
+    trainees: Mapping[str, Trainee],
+    call: Callable[[keras.Model], object],
+    bench: Bench,
+    name: str,
+) -> Comparison:
+    def arm(name: str, model: keras.Model) -> Arm:
+        return Arm(name, timed(lambda: call(model)))
+
+    arms = [arm(name, trainee.model) for name, trainee in trainees.items()]
+    return compare(name, bench.backend, arms, bench.steps)

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 import keras
 
-from benchmarks import arms, names, watching
-from benchmarks.arms import Trainee
-from benchmarks.bench import COUNTS, Bench, attached, bare_twice
-from benchmarks.harness import AGAIN, Comparison
-from benchmarks.models import Workload
-from benchmarks.turns import Turn, compare_trainings
+from benchmarks.arms import names, penalties, watchers
+from benchmarks.arms.models import Workload
+from benchmarks.arms.penalties import Trainee
+from benchmarks.measurements.bench import COUNTS, Bench, attached, bare_twice
+from benchmarks.timing.rounds import AGAIN, Comparison
+from benchmarks.timing.turns import ENDLESS, Turn, compare_trainings
 from keras_actpen import watch_activations
 
+# The monitor instruments every 50th step, so one in such an epoch.
+EPOCH_STEPS = 50
+LONG_EPOCH_STEPS = 500
 SHORT_EPOCH_STEPS = 10
 
 
@@ -26,16 +29,25 @@ class Way:
     """
 
     trainee: Trainee
-    callbacks: watching.Callbacks = list
+    callbacks: watchers.Callbacks = list
 
 
-def monitor(workload: Workload, bench: Bench, name: str) -> Comparison:
+def monitor(
+    workload: Workload, bench: Bench, name: str, steps: int = EPOCH_STEPS
+) -> Comparison:
     """Whole trainings with and without the callback."""
     ways = _unwatched(workload, bench)
     ways[names.MONITOR] = Way(
-        attached(workload, bench), watching.monitors()[names.MONITOR]
+        attached(workload, bench), watchers.monitors()[names.MONITOR]
     )
-    return _compare_trainings(ways, workload, bench, name)
+    return _compare_trainings(ways, workload, bench, name, steps)
+
+
+def monitor_of_long_epochs(
+    workload: Workload, bench: Bench, name: str
+) -> Comparison:
+    """The same with ten instrumented steps an epoch."""
+    return monitor(workload, bench, name, LONG_EPOCH_STEPS)
 
 
 def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
@@ -49,9 +61,9 @@ def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
             workload.model(), list(workload.targets[:number])
         )
         trainee = Trainee(
-            arms.compiled(model, arms.task_loss(), bench.jit_compile)
+            penalties.compiled(model, penalties.task_loss(), bench.jit_compile)
         )
-        callbacks = watching.monitors()[names.MONITOR]
+        callbacks = watchers.monitors()[names.MONITOR]
         ways[names.watching(number)] = Way(trainee, callbacks)
     return _compare_trainings(ways, workload, bench, name)
 
@@ -59,15 +71,15 @@ def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
 def peers(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Whole trainings, ours at several cadences and what others write."""
     ways = _unwatched(workload, bench)
-    others = {**watching.monitors(), names.TENSORBOARD: watching.tensorboard()}
+    others = {**watchers.monitors(), names.TENSORBOARD: watchers.tensorboard()}
     for arm, callbacks in others.items():
         ways[arm] = Way(attached(workload, bench), callbacks)
     if bench.backend == "tensorflow":
-        trainee = _with_layer_behind(workload, bench, watching.SummaryInCall)
-        writer = watching.SummaryWriter()
+        trainee = _with_layer_behind(workload, bench, watchers.SummaryInCall)
+        writer = watchers.SummaryWriter()
         ways[names.SUMMARY_IN_CALL] = Way(trainee, lambda: [writer])
     if bench.backend == "torch":
-        trainee = _with_layer_behind(workload, bench, watching.HostPull)
+        trainee = _with_layer_behind(workload, bench, watchers.HostPull)
         ways[names.HOST_PULLS] = Way(trainee)
     return _compare_trainings(ways, workload, bench, name)
 
@@ -76,19 +88,17 @@ def cadence(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Ours and extra forward passes, each once in a short epoch."""
     ways = _unwatched(workload, bench)
     ways[names.ONCE] = Way(
-        attached(workload, bench), watching.monitor_once_an_epoch()
+        attached(workload, bench), watchers.monitor_once_an_epoch()
     )
     for arm, histogram in (
-        (names.EXTRA_PASS, watching.tensorboard_histogram()),
-        (names.LEAN_EXTRA_PASS, watching.numpy_histogram),
+        (names.EXTRA_PASS, watchers.tensorboard_histogram()),
+        (names.LEAN_EXTRA_PASS, watchers.numpy_histogram),
     ):
         trainee = attached(workload, bench)
         ways[arm] = Way(
-            trainee, watching.extra_pass(trainee.model, workload, histogram)
+            trainee, watchers.extra_pass(trainee.model, workload, histogram)
         )
-    return _compare_trainings(
-        ways, workload, bench, name, steps=SHORT_EPOCH_STEPS
-    )
+    return _compare_trainings(ways, workload, bench, name, SHORT_EPOCH_STEPS)
 
 
 def _unwatched(workload: Workload, bench: Bench) -> dict[str, Way]:
@@ -103,10 +113,12 @@ def _with_layer_behind(
     workload: Workload, bench: Bench, make: Callable[[], keras.layers.Layer]
 ) -> Trainee:
     """`attach_penalty`, and a layer behind each target."""
-    model = arms.with_layer_behind(
+    model = penalties.with_layer_behind(
         attached(workload, bench).model, workload.targets, make
     )
-    return Trainee(arms.compiled(model, arms.task_loss(), bench.jit_compile))
+    return Trainee(
+        penalties.compiled(model, penalties.task_loss(), bench.jit_compile)
+    )
 
 
 def _compare_trainings(
@@ -114,26 +126,19 @@ def _compare_trainings(
     workload: Workload,
     bench: Bench,
     name: str,
-    steps: int | None = None,
+    steps: int = EPOCH_STEPS,
 ) -> Comparison:
-    probe = arms.step_arm("probe", next(iter(ways.values())).trainee, workload)
-    probe.run()
-    seconds = min(probe.run() for _ in range(3))
-    if steps is None:
-        fewest, most = bench.effort.epoch_steps
-        steps = round(bench.effort.epoch_seconds / seconds)
-        steps = min(max(steps, fewest), most)
-    epochs = bench.effort.epochs.number(seconds * steps * len(ways))
+    steps //= bench.effort.shorter
 
     def fit(way: Way) -> Callable[[Turn], object]:
         return lambda turn: way.trainee.model.fit(
             workload.forever(),
             steps_per_epoch=steps,
-            epochs=epochs + 1,
+            epochs=ENDLESS,
             shuffle=False,
             verbose=0,
             callbacks=[turn, *way.callbacks()],
         )
 
     fits = {arm: fit(way) for arm, way in ways.items()}
-    return compare_trainings(name, bench.backend, fits, steps, epochs)
+    return compare_trainings(name, bench.backend, fits, steps, bench.works)

@@ -1,4 +1,7 @@
-"""What the arms are called, in code and in tables."""
+"""What backends and arms are called, in code and in tables."""
+
+# The second is TensorFlow with XLA.
+BACKENDS = ("tensorflow", "tensorflow-xla", "jax", "torch")
 
 BARE = "bare"
 BUILT_IN = "activity_regularizer"
