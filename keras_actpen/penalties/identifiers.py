@@ -47,11 +47,12 @@ Identifier: TypeAlias = (
 )
 Identifiers: TypeAlias = Identifier | Sequence[Identifier]
 
-# Keras's classes, each by both of its names.
+# Keras's classes by all of their names: `L1L2`, `l1_l2`, and `l1l2` in `get`.
 REGULARIZERS: dict[str, type[Any]] = {
-    name: cls
+    key: cls
     for name, cls in vars(keras.regularizers).items()
     if isinstance(cls, type)
+    for key in (name, name.lower())
 }
 
 
