@@ -165,7 +165,7 @@ class L0(Penalty):
     threshold:
 
     ```python
-    thresholds = model.add_weight(shape=(16,), initializer="ones")
+    thresholds = model.add_weight(shape=(8,), initializer="ones")
 
     @keras.saving.register_keras_serializable("my_package")
     def read_thresholds():

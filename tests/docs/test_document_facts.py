@@ -488,6 +488,6 @@ def test_changelog_has_all_that_is_public():
                 assert f"{option}`" in section or f"{option} " in section
     (first,) = re.findall(r"(\d+) penalties of the", section)
     text = (ROOT / "CHANGELOG.md").read_text()
-    later = {*re.findall(r"^- `penalties\.(\w+)`", text, re.M)}
+    later = {*re.findall(r"^- `penalties\.([A-Z]\w*)`", text, re.M)}
     assert later < CLASSES
     assert int(first) + len(later) == len(CLASSES)
