@@ -16,6 +16,7 @@ from keras_actpen.demo import demo
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.one_backend,
     pytest.mark.skipif(
         not os.access(tensorboard_pages.CHROMIUM, os.X_OK),
         reason=f"{tensorboard_pages.CHROMIUM} is missing",

@@ -23,6 +23,8 @@ from rich.console import Console
 from keras_actpen import __main__, attach_penalty
 from keras_actpen.demo import demo, demo_sweep, pareto, server, sweep
 
+pytestmark = pytest.mark.one_backend
+
 COEFFICIENTS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 
 
@@ -255,13 +257,6 @@ def test_open_is_asked_for_on_the_command_line(monkeypatch):
     assert opened == ["there"]
 
 
-one_backend = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the server has nothing to do with the backend",
-)
-
-
-@one_backend
 def test_open_serves_until_interrupted(tmp_path):
     # A process started in the background of a shell ignores the signal.
     code = (
@@ -309,7 +304,6 @@ def _is_running(group):
     return True
 
 
-@one_backend
 def test_a_server_that_fails_is_an_error_with_its_words(tmp_path):
     with (
         pytest.raises(RuntimeError, match=r"(?s)did not start.*--no_such"),

@@ -25,6 +25,8 @@ from benchmarks.effects.claims import (
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import NONE, Effort, Row
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "effects.json"
 

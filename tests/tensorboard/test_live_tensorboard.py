@@ -18,10 +18,7 @@ from keras_actpen.demo import server
 EPOCHS = 3
 SECONDS = 60
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="both callbacks write the same files on every backend",
-)
+pytestmark = pytest.mark.one_backend
 
 
 class Served:
