@@ -494,3 +494,25 @@ def test_changelog_has_all_that_is_public():
                 assert f"{option}`" in text or f"{option} " in text
     newest, *_ = re.findall(r"(\d+) penalties of the", text)
     assert int(newest) == len(CLASSES)
+
+
+def test_contributing_names_what_there_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = {
+        *re.findall(r"(?:tests|keras_actpen|benchmarks|docs)/[\w./]+", text)
+    }
+    assert len(named) > 20
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    markers = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    registered = tools["pytest"]["ini_options"]["markers"]
+    assert {*markers} == {one.partition(":")[0] for one in registered}
+    (each,) = re.findall(r'`EACH="(.*)"`', text)
+    assert f'EACH_BACKEND="{each}"' in (ROOT / ".ci" / "run").read_text()
+    for profile, said in (
+        ("ci", r"`ci`, the default, ([\d,]+) in a test"),
+        ("nightly", r"`nightly` ([\d,]+), other ones"),
+    ):
+        (examples,) = re.findall(said, text)
+        expected = settings.get_profile(profile).max_examples
+        assert int(examples.replace(",", "")) == expected
