@@ -98,7 +98,7 @@ def training(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, training):
     with serve(training[0], RUNS) as url:
-        yield TensorBoardPages(browser, url, timeout=60)
+        yield TensorBoardPages(browser, url, timeout=180)
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def somebody(tmp_path, monkeypatch):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -695,7 +695,7 @@ def test_replicas_are_merged(tmp_path):
         env=os.environ | {"PYTHONPATH": f"{tests}:{Path(__file__).parent}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     results, optional = json.loads(run.stdout.splitlines()[-1])

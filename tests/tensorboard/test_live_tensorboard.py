@@ -16,7 +16,7 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 from keras_actpen.demo import server
 
 EPOCHS = 3
-SECONDS = 60
+SECONDS = 180
 
 pytestmark = pytest.mark.one_backend
 
