@@ -40,6 +40,8 @@ from benchmarks.timing.rounds import (
 )
 from benchmarks.timing.turns import ENDLESS, compare_trainings
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -27,6 +27,8 @@ from benchmarks.effects.report import Findings
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import NONE, Effort, Row
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "effects.json"
 

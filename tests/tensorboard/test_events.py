@@ -34,6 +34,8 @@ from tensorboard.util import tensor_util
 from keras_actpen.tensorboard import dashboards, event_file, events
 from keras_actpen.tensorboard.event_file import EventWriter
 
+pytestmark = pytest.mark.one_backend
+
 PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 BUCKETS = np.array([[-1.5, 0.1, 3], [0.1, 1 / 3, 0], [1 / 3, 2e9, 2**40]])
 FULL_DISK = "[Errno 28] No space left on device"
@@ -369,6 +371,7 @@ def test_every_kind_round_trips(tmp_path):
 @pytest.mark.skipif(
     keras.config.backend() == "tensorflow", reason="Keras loads TensorFlow"
 )
+@pytest.mark.every_backend
 def test_tensorflow_stays_unloaded(tmp_path):
     source = textwrap.dedent(f"""
         import sys

@@ -11,6 +11,8 @@ from keras_actpen.tensorboard import drawing, heatmaps, unit_maps
 from keras_actpen.tensorboard.heatmaps import heat_map
 from keras_actpen.tensorboard.unit_maps import unit_map
 
+pytestmark = pytest.mark.one_backend
+
 GREY = (208, 208, 208)
 WHITE = (255, 255, 255)
 DARKEST = (68, 1, 84)

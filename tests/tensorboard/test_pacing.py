@@ -6,6 +6,8 @@ import pytest
 
 from keras_actpen.tensorboard.pacing import Allowance, FixedPace, MeasuredPace
 
+pytestmark = pytest.mark.one_backend
+
 
 def fixed(freq, steps, epochs=2):
     pace = FixedPace(freq)
