@@ -43,9 +43,9 @@ def main(arguments: list[str]) -> None:
         keras.utils.clear_session()
         seconds = time.perf_counter() - start
         print(
-            f"{backend} {name}: {row['rounds']} rounds, {row['left_out']} left "
-            f"out, intervals up to {100 * row['width']:.1f} % wide "
-            f"({seconds:.0f} s)",
+            f"{backend} {name}: {row['rounds']} rounds ({row['disturbed']} "
+            f"disturbed, {row['left_out']} more left out), intervals up to "
+            f"{100 * row['width']:.1f} % wide ({seconds:.0f} s)",
             flush=True,
         )
 

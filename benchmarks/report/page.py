@@ -195,15 +195,18 @@ def _verdict_line(verdict: Verdict) -> list[str]:
 
 
 def _exactness(found: Sequence[Row]) -> str:
-    """How many rows of each backend were still noisy in the end."""
+    """How many rows of each backend are noisy, and how many disturbed."""
     counts = []
     for backend in dict.fromkeys(row.backend for row in found):
         of_it = [row for row in found if row.backend == backend]
         wide = sum(row.width > WIDTH for row in of_it)
-        counts.append(f"{backend} {wide} of {len(of_it)}")
+        checked = [row.disturbed for row in of_it if row.disturbed is not None]
+        disturbed = sum(map(bool, checked)) if checked else "unknown"
+        counts.append(f"{backend} {wide} and {disturbed} of {len(of_it)}")
     return (
         f"Rows with an interval wider than {100 * WIDTH:g} % when their time "
-        f"was over: {', '.join(counts)}."
+        "was over, and rows with too few rounds in which no other process "
+        f"took the core: {', '.join(counts)}."
     )
 
 

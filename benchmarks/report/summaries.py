@@ -35,6 +35,8 @@ class Row:
         effort: `"full"` or `"quick"`.
         environment: Of what code, and on what.
         baseline: Name of the arm that ran twice a round.
+        disturbed: Rounds that count though another process took the core;
+            `None` if nobody looked.
         width: Of the widest interval of its ratios.
         ratios: For each arm its ratio to the baseline.
         targets: For each target, by its key, the ratio that it limits.
@@ -46,6 +48,7 @@ class Row:
     effort: str
     environment: Mapping[str, Any]
     baseline: str
+    disturbed: int | None
     width: float
     ratios: Mapping[str, Ratio]
     targets: Mapping[str, Ratio]
@@ -90,6 +93,7 @@ def summarize(
         "unit": comparison.unit,
         "rounds": len(comparison.costs[comparison.baseline]),
         "left_out": comparison.left_out,
+        "disturbed": comparison.disturbed,
         "seconds": _rounded(comparison.seconds),
         "width": _rounded(widest(comparison.costs)),
         "facts": dict(comparison.facts),
@@ -105,6 +109,7 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
             *(entry[key] for key in ("name", "backend", "device", "effort")),
             results["environments"][entry["environment"]],
             entry["baseline"],
+            entry["disturbed"],
             entry["width"],
             {arm: _ratio(of["ratio"]) for arm, of in entry["arms"].items()},
             {key: _ratio(of) for key, of in entry["targets"].items()},

@@ -11,9 +11,6 @@ from benchmarks.timing.rounds import Comparison
 # Of the largest activation: room for what the allocator rounds up.
 BUFFER_SHARE = 0.25
 
-# From a measurement and the names of arms of it.
-Value = Callable[..., Ratio]
-
 
 @dataclass(frozen=True)
 class Target:
@@ -37,7 +34,7 @@ class Target:
     pattern: str
     arms: tuple[str, ...]
     limit: float
-    formula: Value = Comparison.ratio
+    formula: Callable[..., Ratio] = Comparison.ratio
     least: bool = False
     backends: tuple[str, ...] = names.BACKENDS
     device: str = "cpu"

@@ -69,6 +69,7 @@ class Comparison:
         first_seconds: For each arm those of its first run, which compiles.
         facts: Anything else that is needed to read the costs, by name.
         left_out: Rounds that another process disturbed.
+        disturbed: Such rounds that count, for there are too few others.
         seconds: What all rounds took.
     """
 
@@ -80,6 +81,7 @@ class Comparison:
     first_seconds: Mapping[str, float]
     facts: Mapping[str, float] = field(default_factory=dict)
     left_out: int = 0
+    disturbed: int = 0
     seconds: float = 0.0
 
     def ratio(self, arm: str, to: str | None = None) -> Ratio:
@@ -94,11 +96,13 @@ class Collected:
     Attributes:
         costs: For each arm its costs, one a round.
         left_out: Rounds that another process disturbed.
+        disturbed: Such rounds that count, for there are too few others.
         seconds: What all rounds took.
     """
 
     costs: dict[str, list[float]]
     left_out: int
+    disturbed: int
     seconds: float
 
 
@@ -145,6 +149,7 @@ def compare(
         first_seconds,
         facts or {},
         collected.left_out,
+        collected.disturbed,
         collected.seconds,
     )
 
@@ -179,10 +184,12 @@ def collect(
             if widest(_by_arm(quiet)) <= rounds.width:
                 break
             asked_at = math.ceil(GROWTH * len(quiet))
-    if len(quiet) < rounds.fewest:
+    disturbed = max(rounds.fewest - len(quiet), 0)
+    if disturbed:
         found.sort(key=lambda one: one[0])
         quiet = [costs for _, costs in found[: rounds.fewest]]
-    return Collected(_by_arm(quiet), len(found) - len(quiet), seconds)
+    left_out = len(found) - len(quiet)
+    return Collected(_by_arm(quiet), left_out, disturbed, seconds)
 
 
 def widest(costs: Mapping[str, Sequence[float]]) -> float:

@@ -146,5 +146,6 @@ def compare_trainings(
         {arm: before[arm] + first[arm] for arm in fits},
         {"steps": steps},
         collected.left_out,
+        collected.disturbed,
         collected.seconds,
     )

@@ -216,7 +216,7 @@ def test_disturbed_rounds_are_left_out(monkeypatch):
 
     found = collect(run_round, Rounds(4, longest=60.0))
     assert found.costs["a"] == [1, 3, 4, 6]
-    assert found.left_out == 2
+    assert (found.left_out, found.disturbed) == (2, 0)
 
 
 def test_the_least_disturbed_rounds_count_if_all_are(monkeypatch):
@@ -231,7 +231,7 @@ def test_the_least_disturbed_rounds_count_if_all_are(monkeypatch):
 
     found = collect(run_round, Rounds(2, longest=4.0))
     assert found.costs["a"] == [2, 4]
-    assert found.left_out == 2
+    assert (found.left_out, found.disturbed) == (2, 2)
 
 
 def test_share_of_others():
@@ -389,7 +389,7 @@ def test_a_row_holds_summaries():
         },
         facts={"steps": 50.0},
     )
-    one = replace(one, left_out=2, seconds=1.23456789)
+    one = replace(one, left_out=2, disturbed=1, seconds=1.23456789)
     results = results_of(one)
     (row,) = summaries.rows(results)
     (entry,) = results["rows"]
@@ -403,6 +403,7 @@ def test_a_row_holds_summaries():
         "unit": "seconds",
         "rounds": 5,
         "left_out": 2,
+        "disturbed": 1,
         "seconds": 1.23457,
         "width": 0.0,
         "facts": {"steps": 50.0},
@@ -569,6 +570,24 @@ def test_rows_of_several_codes_say_so():
     assert page.target_table(rows).endswith(
         "| met | 1.2.3 abc1234, 1.2.3 quick |"
     )
+
+
+def test_the_page_says_which_rows_are_noisy_or_disturbed():
+    found = [
+        predicting("mlp", [0.9] * 9),
+        predicting("cnn", [*[0.8] * 4, 1.0, *[1.3] * 4]),
+        replace(predicting("lstm", [0.9] * 9), disturbed=1),
+    ]
+    text = page.page(results_of(*found))
+    assert (
+        "\n\nRows with an interval wider than 2 % when their time was over, "
+        "and rows with too few rounds in which no other process took the "
+        "core: jax 1 and 1 of 3.\n\n"
+    ) in text
+    assert (
+        "\n\njax: 1 core(s) of Sparrow, Linux; keras-actpen 1.2.3, keras "
+        "4.5.6; commit abc1234.\n\n"
+    ) in text
 
 
 def test_a_ratio_that_noise_may_explain():
