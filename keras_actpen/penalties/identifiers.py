@@ -11,6 +11,7 @@ from keras_actpen.internals.deserialization import described
 from keras_actpen.penalties import (
     bounds,
     decorrelation,
+    l0,
     logits,
     moments,
     norms,
@@ -29,6 +30,7 @@ from keras_actpen.penalties.validation import (
 PenaltyName: TypeAlias = (
     bounds.Names
     | decorrelation.Names
+    | l0.Names
     | logits.Names
     | moments.Names
     | norms.Names
@@ -118,12 +120,7 @@ def get(identifier: Identifier | None) -> Penalty | None:
 
 
 def to_penalty(identifier: Identifier) -> Penalty:
-    """`get` where there must be a penalty.
-
-    Raises:
-        ValueError: As `get`.
-        TypeError: As `get`, and if `identifier` is `None`.
-    """
+    """`get` where there must be a penalty: `None` is a TypeError."""
     if isinstance(identifier, Penalty):
         return identifier
     if isinstance(identifier, dict):
