@@ -44,7 +44,7 @@ from keras_actpen.penalties.validation import (
 
 Reduction: TypeAlias = Literal["batch", "mean", "sum", "position"]
 
-# What `penalties.get` finds by name: the classes defined in this folder.
+# The classes that are defined in this folder, by all of their names.
 REGISTRY: dict[str, type["Penalty"]] = {}
 
 
@@ -111,7 +111,9 @@ class Penalty:
             return
         serializable(cls)
         if module != "functions":  # a name does not say which function
-            REGISTRY[cls.__name__] = cls
+            name = cls.__name__
+            names = (name, snake_case(name), cls._short_name or name)
+            REGISTRY.update(dict.fromkeys(names, cls))
 
     def __init__(
         self,

@@ -152,13 +152,10 @@ def to_penalty(identifier: Identifier) -> Penalty:
 
 def _named(name: str) -> type[Any]:
     """The class of a name, Keras's where there is none of ours."""
-    classes = dict(REGULARIZERS)
-    known = sorted(snake_case(one) for one in REGISTRY)
-    for one, cls in REGISTRY.items():
-        names = (one, snake_case(one), cls._short_name or one)
-        classes.update(dict.fromkeys(names, cls))
+    classes = {**REGULARIZERS, **REGISTRY}
     if name in classes:
         return classes[name]
+    known = sorted({snake_case(cls.__name__) for cls in REGISTRY.values()})
     near = difflib.get_close_matches(snake_case(name), known, 3, 0.5)
     raise invalid_value(
         "penalty",
