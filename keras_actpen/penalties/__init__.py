@@ -10,6 +10,7 @@ from keras_actpen.penalties import (
     bounds,
     decorrelation,
     functions,
+    l0,
     logits,
     moments,
     norms,
@@ -24,6 +25,7 @@ from keras_actpen.penalties.functions import *  # noqa: F403
 from keras_actpen.penalties.identifiers import Identifier as Identifier
 from keras_actpen.penalties.identifiers import Identifiers as Identifiers
 from keras_actpen.penalties.identifiers import deserialize, get, serialize
+from keras_actpen.penalties.l0 import *  # noqa: F403
 from keras_actpen.penalties.logits import *  # noqa: F403
 from keras_actpen.penalties.moments import *  # noqa: F403
 from keras_actpen.penalties.norms import *  # noqa: F403
@@ -35,6 +37,7 @@ __all__ = ["Penalty", "deserialize", "get", "serialize"]
 __all__ += bounds.__all__
 __all__ += decorrelation.__all__
 __all__ += functions.__all__
+__all__ += l0.__all__
 __all__ += logits.__all__
 __all__ += moments.__all__
 __all__ += norms.__all__

@@ -15,17 +15,19 @@ It is registered with Keras and found by `penalties.get` because its module is
 in this folder.
 """
 
-import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
-import keras
 import numpy as np
 
 from keras_actpen.backend.tensors import Activation, Tensor
 from keras_actpen.internals.deserialization import described
 from keras_actpen.internals.registration import serializable
+from keras_actpen.penalties.configuration import (
+    arguments_to_save,
+    serialized,
+)
 from keras_actpen.penalties.reductions import (
     BatchStatistics,
     apply_mask,
@@ -42,7 +44,7 @@ from keras_actpen.penalties.validation import (
 
 Reduction: TypeAlias = Literal["batch", "mean", "sum", "position"]
 
-# What `penalties.get` finds by name: the classes defined in this folder.
+# The classes that are defined in this folder, by all of their names.
 REGISTRY: dict[str, type["Penalty"]] = {}
 
 
@@ -109,7 +111,9 @@ class Penalty:
             return
         serializable(cls)
         if module != "functions":  # a name does not say which function
-            REGISTRY[cls.__name__] = cls
+            name = cls.__name__
+            names = (name, snake_case(name), cls._short_name or name)
+            REGISTRY.update(dict.fromkeys(names, cls))
 
     def __init__(
         self,
@@ -189,8 +193,8 @@ class Penalty:
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""
         return {
-            name: _serialized(getattr(self, name))
-            for name in _configured(type(self))
+            name: serialized(getattr(self, name))
+            for name in arguments_to_save(type(self), Penalty)
             if hasattr(self, name)
         }
 
@@ -199,7 +203,7 @@ class Penalty:
         """Re-create a penalty from `get_config()`, under Keras's safe mode."""
         functions = {
             name: described(name, config[name], Callable)
-            for name in _configured(cls)
+            for name in arguments_to_save(cls, Penalty)
             if isinstance(config.get(name), Mapping)
         }
         return cls(**{**config, **functions})
@@ -213,39 +217,6 @@ class Penalty:
                 for key, value in config.items()
             )
         return f"{type(self).__name__}({arguments})"
-
-
-def _configured(cls: type[Penalty]) -> list[str]:
-    """Names of the arguments that `Penalty.get_config` is responsible for.
-
-    A class that overrides it adds those of its own `__init__` itself.
-    """
-    mro = cls.__mro__
-    below = mro[: mro.index(Penalty)]
-    own = [i for i, one in enumerate(below, 1) if "get_config" in vars(one)]
-    return [*_arguments(mro[max(own, default=0)])]
-
-
-def _arguments(cls: type[Penalty]) -> Iterator[str]:
-    """Names of all that can be passed by keyword, through `**options` too."""
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        _, *parameters = inspect.signature(base.__init__).parameters.values()
-        for one in parameters:
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
-                yield one.name
-        if all(one.kind != one.VAR_KEYWORD for one in parameters):
-            return
-
-
-def _serialized(value: Any) -> Any:
-    """A value as JSON has it, where it is an array or a function."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if callable(value):
-        return keras.saving.serialize_keras_object(value)
-    return value
 
 
 class SumPenalty(Penalty):

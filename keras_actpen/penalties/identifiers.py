@@ -11,6 +11,7 @@ from keras_actpen.internals.deserialization import described
 from keras_actpen.penalties import (
     bounds,
     decorrelation,
+    l0,
     logits,
     moments,
     norms,
@@ -29,6 +30,7 @@ from keras_actpen.penalties.validation import (
 PenaltyName: TypeAlias = (
     bounds.Names
     | decorrelation.Names
+    | l0.Names
     | logits.Names
     | moments.Names
     | norms.Names
@@ -118,12 +120,7 @@ def get(identifier: Identifier | None) -> Penalty | None:
 
 
 def to_penalty(identifier: Identifier) -> Penalty:
-    """`get` where there must be a penalty.
-
-    Raises:
-        ValueError: As `get`.
-        TypeError: As `get`, and if `identifier` is `None`.
-    """
+    """`get` where there must be a penalty: `None` is a TypeError."""
     if isinstance(identifier, Penalty):
         return identifier
     if isinstance(identifier, dict):
@@ -155,13 +152,10 @@ def to_penalty(identifier: Identifier) -> Penalty:
 
 def _named(name: str) -> type[Any]:
     """The class of a name, Keras's where there is none of ours."""
-    classes = dict(REGULARIZERS)
-    known = sorted(snake_case(one) for one in REGISTRY)
-    for one, cls in REGISTRY.items():
-        names = (one, snake_case(one), cls._short_name or one)
-        classes.update(dict.fromkeys(names, cls))
+    classes = {**REGULARIZERS, **REGISTRY}
     if name in classes:
         return classes[name]
+    known = sorted({snake_case(cls.__name__) for cls in REGISTRY.values()})
     near = difflib.get_close_matches(snake_case(name), known, 3, 0.5)
     raise invalid_value(
         "penalty",

@@ -41,7 +41,8 @@ class L1(SumPenalty):
     the last axis. Sparse autoencoders weigh each feature by the norm of its
     row of the decoder: otherwise small activations with large rows would
     evade the penalty. A function is called at every step, and what it reads
-    gets a gradient:
+    gets a gradient. It reads what it names, here a layer of this model, in
+    copies of the model too:
 
     ```python
     decoder = model.layers[-1]
@@ -218,7 +219,7 @@ class Huber(Penalty):
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
-        self.delta: float = check_above(0, "delta", delta, 1.0)
+        self.delta: float = check_above("delta", delta, 0.0, 1.0)
 
     def unreduced(self, activations: Tensor) -> Tensor:
         """Huber's function of every element."""

@@ -87,18 +87,7 @@ def counted(values: Tensor, mask: Tensor | None, rank: int) -> Tensor:
 def reduce(
     values: Tensor, mask: Tensor | None, reduction: str, positions: int = 0
 ) -> Tensor:
-    """Reduce unreduced penalty values to one scalar.
-
-    Args:
-        values: Float tensor of shape `(batch, ...)`.
-        mask: Boolean tensor whose axes are the first axes of `values`, or
-            `None`. Where it is `False` a value leaves the sum, and the
-            divisor of `"mean"` and `"position"`.
-        reduction: `"batch"` divides the sum by the batch size, `"mean"` by
-            the number of values that count, `"position"` by the number of
-            positions that count, `"sum"` by nothing.
-        positions: Number of axes that positions have, for `"position"`.
-    """
+    """Add up the values that `mask` counts and divide as in `divide`."""
     check_mask(len(values.shape), mask)
     total = ops.sum(apply_mask(values, mask))
     return divide(total, values, mask, reduction, positions)
@@ -111,7 +100,12 @@ def divide(
     reduction: str,
     positions: int = 0,
 ) -> Tensor:
-    """Divide the sum of penalty values as `reduction` asks for, see above."""
+    """Divide the sum of values by what `reduction` asks for.
+
+    `"batch"`: the batch size; `"mean"`: the number of values that `mask`
+    counts; `"position"`: that of positions, the first `positions` axes of
+    `values`; `"sum"`: nothing.
+    """
     if reduction == "sum":
         # Keras divides added losses by the number of replicas.
         return total * backend.replica_count()
@@ -215,12 +209,7 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 def time_steps(
     activations: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Activations at t and at t + 1, and the mask of such pairs.
-
-    Args:
-        activations: Tensor of shape `(batch, time, ...)`.
-        mask: Boolean tensor of shape `(batch, ...)` or `None`.
-    """
+    """Activations at t and at t + 1, and the mask of such pairs."""
     if mask is not None and len(mask.shape) > 1:
         mask = ops.logical_and(mask[:, :-1], mask[:, 1:])
     return activations[:, :-1], activations[:, 1:], mask

@@ -4,6 +4,7 @@ A function reads what is trained, for instance the norms of a decoder's rows
 or the thresholds of a layer: it is called whenever the penalty is.
 """
 
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -23,13 +24,7 @@ UnitValues: TypeAlias = Sequence[float] | np.ndarray | UnitFunction
 
 
 def check_unit_values(argument: str, values: Any) -> np.ndarray | UnitFunction:
-    """Return a vector of finite numbers >= 0, or the function as it is.
-
-    Raises:
-        TypeError: If `values` is neither.
-        ValueError: If it is an array of another rank, or not all of its
-            numbers are finite and >= 0.
-    """
+    """Return a vector of finite numbers >= 0, or the function as it is."""
     expected = (
         "one finite number >= 0 per unit, for example "
         f"{argument}=[1.0, 0.5], or a function without arguments that "
@@ -42,18 +37,15 @@ def check_unit_values(argument: str, values: Any) -> np.ndarray | UnitFunction:
     except Exception:  # each backend refuses odd values in its own way
         raise invalid_type(argument, expected, values) from None
     if array.ndim != 1 or not np.all((array >= 0) & (array <= FLOAT32_MAX)):
-        raise invalid_value(argument, expected, f"{argument}={values!r}")
+        received = f"{argument}={reprlib.repr(values)}"
+        raise invalid_value(argument, expected, received)
     return array
 
 
 def evaluate_unit_values(
     argument: str, values: np.ndarray | UnitFunction, activations: Tensor
 ) -> Tensor:
-    """The values as a tensor that goes with `activations`.
-
-    Raises:
-        ValueError: If their number is not that of the units.
-    """
+    """The values as a tensor that goes with `activations`."""
     if callable(values):
         values = values()
     check_size(argument, tuple(values.shape), tuple(activations.shape))

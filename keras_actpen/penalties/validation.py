@@ -19,14 +19,7 @@ Choice = TypeVar("Choice")
 def invalid_value(
     argument: str, expected: str, received: str, advice: str = ""
 ) -> ValueError:
-    """Return the error of an argument whose value does not suit.
-
-    Args:
-        argument: Name of the argument.
-        expected: What may be written, it follows "Expected".
-        received: What was passed, in words or as `shown` gives it.
-        advice: What to write instead, a sentence or two.
-    """
+    """Return the error of an argument whose value does not suit."""
     return ValueError(
         f"Invalid value received for argument `{argument}`. Expected "
         f"{expected}. Received: {received}{advice and f'. {advice}'}"
@@ -38,24 +31,20 @@ def invalid_values(expected: str, **received: Any) -> ValueError:
     return ValueError(
         "Invalid values received for arguments "
         f"{' and '.join(f'`{argument}`' for argument in received)}. Expected "
-        f"{expected}. Received: {shown(**received)}"
+        f"{expected}. Received: "
+        + ", ".join(f"{name}={value!r}" for name, value in received.items())
     )
 
 
 def invalid_type(
     argument: str, expected: str, value: Any, advice: str = ""
 ) -> TypeError:
-    """Return the error of an argument of the wrong type, see above."""
+    """Return the error of an argument of the wrong type."""
     return TypeError(
         f"Invalid type received for argument `{argument}`. Expected "
         f"{expected}. Received: {argument}={value!r} (of type "
         f"{type(value).__name__}){advice and f'. {advice}'}"
     )
-
-
-def shown(**received: Any) -> str:
-    """Arguments as one writes them in a call."""
-    return ", ".join(f"{name}={value!r}" for name, value in received.items())
 
 
 def is_number(value: Any) -> bool:
@@ -69,12 +58,7 @@ def check_number(
     expected: str,
     suits: Callable[[float], bool] = lambda value: True,
 ) -> float:
-    """Return `value` as a float if it is finite and `suits(value)`.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If `value` is not finite or not in range.
-    """
+    """Return `value` as a float if it is finite and `suits(value)`."""
     if not is_number(value):
         raise invalid_type(argument, expected, value)
     try:
@@ -87,26 +71,15 @@ def check_number(
 
 
 def check_above(
-    limit: float, argument: str, value: Any, example: float
+    argument: str, value: Any, limit: float, example: float
 ) -> float:
-    """Return `value` as a float if it is a finite number above `limit`.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If `value` is not finite or not above `limit`.
-    """
+    """Return `value` as a float if it is a finite number above `limit`."""
     expected = f"a finite number > {limit:g}, for example {argument}={example}"
     return check_number(argument, value, expected, lambda one: one > limit)
 
 
 def check_coefficient(argument: str, value: Any) -> float:
-    """Return `value` as a float if it is a finite number >= 0.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If `value` is negative, NaN or infinite, or infinite in
-            float32, the dtype of coefficients on the device.
-    """
+    """Return `value` as a float if it is >= 0 and finite, in float32 too."""
     example = f"for example {argument}=0.01"
     number = check_number(
         argument, value, f"a finite number >= 0, {example}", lambda x: x >= 0
@@ -122,11 +95,7 @@ def check_coefficient(argument: str, value: Any) -> float:
 def check_choice(
     argument: str, value: Choice, choices: tuple[Any, ...]
 ) -> Choice:
-    """Return `value` if it is one of `choices`.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Return `value` if it is one of `choices`."""
     if not any(value is choice or value == choice for choice in choices):
         raise invalid_value(
             argument, f"one of {choices}", f"{argument}={value!r}"
@@ -135,12 +104,7 @@ def check_choice(
 
 
 def check_term_name(name: Any) -> str:
-    """Return `name` if it can name a term in logs and in TensorBoard tags.
-
-    Raises:
-        TypeError: If `name` is not a string.
-        ValueError: If `name` is empty or holds a slash.
-    """
+    """Return `name` if it can name a term in logs and in TensorBoard tags."""
     example = "for example name='sparsity'"
     if not isinstance(name, str):
         raise invalid_type("name", f"a string, {example}", name)

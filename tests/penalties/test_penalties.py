@@ -222,7 +222,11 @@ def test_a_mask_of_single_units_is_refused_where_positions_count():
         "position, which a mask of single units cannot count out. Received: "
         "a mask of shape (2, 3)"
     )
-    for penalty in (penalties.LInf(reduction="mean"), penalties.DeCov()):
+    for penalty in (
+        penalties.LInf(reduction="mean"),
+        penalties.L1(reduction="position"),
+        penalties.DeCov(),
+    ):
         with pytest.raises(ValueError, match=exactly(message)):
             penalty(h, mask)
 
