@@ -259,7 +259,7 @@ ALLOWED = {
     "event_file": {"socket"},
     "dashboards": {"socket"},
     # The command line starts TensorBoard and asks whether it answers.
-    "serving": {"subprocess", "urllib"},
+    "server": {"subprocess", "urllib"},
     # The demo in a process of its own, for a backend of its own.
     "__main__": {"subprocess"},
 }
