@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 
+import documents
 import keras
 import pytest
-import readme
 from paths import SUPPORT
 
 pytestmark = pytest.mark.skipif(
@@ -20,11 +20,11 @@ def synced(tool, directory, **environment):
     """What a tool has after README's code of its row has run."""
     pytest.importorskip(tool)
     header = ("", "the terms only, live", "curves, histograms and images")
-    cells = {row[0]: " ".join(row[1:]) for row in readme.table(*header)}
+    cells = {row[0]: " ".join(row[1:]) for row in documents.table(*header)}
     (cell,) = [cell for name, cell in cells.items() if name.lower() == tool]
     code = [
         span
-        for span in readme.spans(cell)
+        for span in documents.spans(cell)
         if span not in ("callbacks", "wandb.init()", "fit")
     ]
     script = SUPPORT.joinpath(f"synced_to_{tool}.py")

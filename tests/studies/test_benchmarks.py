@@ -272,7 +272,9 @@ def test_overview_has_a_column_for_each_backend():
 
 def test_readme_has_the_overview_of_the_results():
     results = json.loads((RESULTS / "results.json").read_text())
-    assert overview(report.loaded(results)) in (ROOT / "README.md").read_text()
+    assert (
+        overview(report.loaded(results)) in (ROOT / "docs/costs.md").read_text()
+    )
 
 
 def row_of(text, costs, **kwargs):

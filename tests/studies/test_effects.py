@@ -325,7 +325,7 @@ def test_readme_and_report_show_the_recorded_results(tmp_path):
     results = json.loads(RESULTS.read_text())
     assert {*results["environments"]} == {*EXPERIMENTS}
     assert all(e["effort"] == "full" for e in results["environments"].values())
-    assert report.summary(results) in (ROOT / "README.md").read_text()
+    assert report.summary(results) in (ROOT / "docs/effects.md").read_text()
     assert RESULTS.with_suffix(".md").read_text() == report.markdown(results)
     plots.plot(results, tmp_path / "effects.png")
     assert (tmp_path / "effects.png").stat().st_size > 0

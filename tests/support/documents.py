@@ -1,16 +1,21 @@
-"""README taken apart: blocks of code, tables, and what stands between them."""
+"""README and docs taken apart: blocks of code, tables, and the text between."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-PATH = Path(__file__).parents[2] / "README.md"
-TEXT = PATH.read_text()
+from paths import ROOT
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text() for page in PAGES}
+TEXT = "\n".join(TEXTS.values())
 
 
 class Block(NamedTuple):
     """What stands between two fences, and on how many lines it begins."""
 
+    page: Path
     language: str
     code: str
     line: int
@@ -27,21 +32,16 @@ class Table(NamedTuple):
 def blocks(language: str | None = None) -> list[Block]:
     """The blocks of code, in order."""
     return [
-        Block(found[1], found[2], TEXT.count("\n", 0, found.start(2)))
-        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", TEXT, re.S | re.M)
+        Block(page, found[1], found[2], text.count("\n", 0, found.start(2)))
+        for page, text in TEXTS.items()
+        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
         if language in (None, found[1])
     ]
 
 
 def text() -> str:
-    """README without its blocks of code."""
+    """All pages without their blocks of code."""
     return re.sub(r"^```.*?^```$", "", TEXT, flags=re.S | re.M)
-
-
-def section(title: str) -> str:
-    """What stands below a heading, until the next one."""
-    _, _, rest = text().partition(f"# {title}\n")
-    return re.split(r"^#+ ", rest, maxsplit=1, flags=re.M)[0]
 
 
 def tables() -> list[Table]:

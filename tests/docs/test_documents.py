@@ -1,16 +1,16 @@
-"""README's code runs, and each of its blocks and tables has a test."""
+"""README's and docs' code runs; each of their blocks and tables is tested."""
 
 import re
 import shlex
 import sys
-from pathlib import Path
 
+import documents
 import keras
 import numpy as np
 import pytest
-import readme
 import support_table
 from by_hand import number
+from paths import TESTS
 
 import keras_actpen
 from keras_actpen import (
@@ -30,39 +30,38 @@ from keras_actpen.statistics.findings import (
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
-TESTS = Path(__file__).parents[1]
-
 # What has a test: each block but those in Python, which all run, by its
 # start, and each table by its heading. CI runs the first two commands whole.
 BLOCKS = {
     'python3 -m venv .venv && .venv/bin/pip install ".[demo]"': (
-        "docs/test_readme.py::test_first_two_commands_run_the_demo_and_the_tests"
+        "docs/test_documents.py::test_first_two_commands_run_the_demo_and_the_tests"
     ),
     'python3 -m venv .venv && .venv/bin/pip install -e ".[test]"': (
-        "docs/test_readme.py::test_first_two_commands_run_the_demo_and_the_tests"
+        "docs/test_documents.py::test_first_two_commands_run_the_demo_and_the_tests"
     ),
-    "UserWarning: dense_4": "docs/test_readme.py::test_warning",
-    "Penalties of model": "docs/test_readme.py::test_report",
-    "keras-actpen layers": "docs/test_readme.py::test_command_layers",
-    "keras-actpen demo --sweep": "docs/test_readme.py::test_command_sweep",
+    "UserWarning: dense_4": "docs/test_documents.py::test_warning",
+    "Penalties of model 'sequential'": "docs/test_documents.py::test_start",
+    "Penalties of model 'mnist_cnn'": "docs/test_documents.py::test_report",
+    "keras-actpen layers": "docs/test_documents.py::test_command_layers",
+    "keras-actpen demo --sweep": "docs/test_documents.py::test_command_sweep",
     "python -m benchmarks": "studies/test_benchmarks.py::test_command",
 }
 TABLES = {
-    "for": "docs/test_readme_facts.py::test_penalties",
-    "I want": "docs/test_readme.py::test_tables_of_calls",
-    "there": "docs/test_readme.py::test_tables_of_calls",
-    " added to the loss": "docs/test_readme_facts.py::test_what_is_added",
+    "for": "docs/test_document_facts.py::test_penalties",
+    "I want": "docs/test_documents.py::test_tables_of_calls",
+    "there": "docs/test_documents.py::test_tables_of_calls",
+    " added to the loss": "docs/test_document_facts.py::test_what_is_added",
     "claim": (
         "studies/test_effects.py::test_readme_and_report_show_the_recorded_results"
     ),
-    "where": "docs/test_readme_facts.py::test_what_is_logged_where",
-    "kind": "docs/test_readme_facts.py::test_alerts",
+    "where": "docs/test_document_facts.py::test_what_is_logged_where",
+    "kind": "docs/test_document_facts.py::test_alerts",
     " the terms only, live": (
         "callbacks/test_synced_logs.py::test_wandb_reads_curves_histograms_and_images"
     ),
-    " what holds": "docs/test_readme_facts.py::test_distribution",
-    "Model or layer": "docs/test_readme_facts.py::test_support",
-    "Training": "docs/test_readme_facts.py::test_support_of_training",
+    " what holds": "docs/test_document_facts.py::test_distribution",
+    "Model or layer": "docs/test_document_facts.py::test_support",
+    "Training": "docs/test_document_facts.py::test_support_of_training",
     "with / without": (
         "studies/test_benchmarks.py::test_readme_has_the_overview_of_the_results"
     ),
@@ -81,12 +80,12 @@ def backend_of(block):
 def run(block, namespace):
     """On its lines of the file, as AutoGraph reads the source there."""
     code = "\n" * block.line + block.code
-    exec(compile(code, str(readme.PATH), "exec"), namespace)
+    exec(compile(code, str(block.page), "exec"), namespace)
 
 
 def block(start):
     """The one block that starts so."""
-    (found,) = [b for b in readme.blocks() if b.code.startswith(start)]
+    (found,) = [b for b in documents.blocks() if b.code.startswith(start)]
     return found.code
 
 
@@ -118,7 +117,7 @@ def digits(sample, tmp_path, monkeypatch):
 
 
 def test_every_block_and_table_has_a_test():
-    blocks, tables = readme.blocks(), readme.tables()
+    blocks, tables = documents.blocks(), documents.tables()
     assert {one.language for one in blocks} == {"python", "sh", "text"}
     for one in blocks:
         covered = [start for start in BLOCKS if one.code.startswith(start)]
@@ -137,22 +136,36 @@ def test_every_block_and_table_has_a_test():
 # Keras Tuner 1.4 asks for the name of its thread in the old way.
 @pytest.mark.filterwarnings("ignore:currentThread.* is deprecated")
 @pytest.mark.filterwarnings("ignore:getName.* is deprecated")
-def test_python_blocks_run_in_order(digits, tmp_path):
+@pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: page.stem)
+def test_python_blocks_run_in_order(page, digits, tmp_path):
+    """Each page by itself, with nothing but the data that it takes."""
     namespace = dict(digits)
-    for one in readme.blocks("python"):
-        if backend_of(one) is None:
+    for one in documents.blocks("python"):
+        if one.page == page and backend_of(one) is None:
             run(one, namespace)
-    assert (tmp_path / "logs" / "actpen" / "train").is_dir()
-    assert (tmp_path / "logs" / "actpen" / "validation").is_dir()
-    terms = namespace["penalty_terms"](namespace["model"], digits["x"][:32])
-    assert set(terms) == {"dense_4/l1", "dense_4/l2"}
-    assert all(np.isfinite(list(terms.values())))
+    if page == documents.README:
+        assert (tmp_path / "logs" / "start" / "actpen" / "train").is_dir()
+
+
+def test_start(capsys):
+    """README's first lines print what stands below them."""
+    keras.utils.clear_session(free_memory=False)
+    namespace = {}
+    run(documents.blocks("python")[0], namespace)
+    printed = capsys.readouterr().out
+    expected = block("Penalties of model 'sequential'")
+    assert [line.rstrip() for line in printed.splitlines()] == (
+        expected.splitlines()
+    )
+    history = namespace["model"].history.history
+    assert history["penalty/hidden/l1"][-1] > 0
 
 
 def test_training_loop(digits):
     """Each step's loss is the task's and the terms; README's loop trains."""
-    loops = {backend_of(one): one for one in readme.blocks("python")}
-    assert {*loops} - {None} == {*support_table.BACKENDS}
+    blocks = [(backend_of(one), one) for one in documents.blocks("python")]
+    loops = {backend: one for backend, one in blocks if backend}
+    assert {*loops} == {*support_table.BACKENDS}
     x, y = digits["x"], digits["y"]
     plain = keras.models.load_model("mnist_cnn.keras")
     namespace = {
@@ -191,33 +204,32 @@ def test_tables_of_calls(digits, header):
         "plain": plain,
         "lstm": keras.Sequential([keras.Input((6, 2)), sequences]),
         "sparse": sparse,
+        "model": sparse,
         "x": digits["x"],
         "y": digits["y"],
     }
-    for *_, cell in readme.table(*header):
-        (call,) = readme.spans(cell)
+    for *_, cell in documents.table(*header):
+        (call,) = documents.spans(cell)
         # An assignment gives the later calls its name, as in a notebook.
         name, _, expression = call.rpartition(" = ")
         if not name.isidentifier():
             name, expression = "_", call
         result = eval(expression, namespace)
         namespace[name] = result
-        if call.startswith("detach"):
+        if "detach" in call:
             assert not keras_actpen.penalized_layers(result)
         elif isinstance(result, keras.Model):
-            # Not only watched: something is penalised.
-            assert any(
-                layer.terms
-                for layer in keras_actpen.penalized_layers(result).values()
-            )
+            layers = keras_actpen.penalized_layers(result).values()
+            assert all(bool(one.terms) != ("watch" in call) for one in layers)
+            assert layers
         else:
             assert result.history["loss"]
 
 
 def test_first_two_commands_run_the_demo_and_the_tests(sample):
-    run, test = [one.code for one in readme.blocks("sh")[:2]]
+    run, test = [one.code for one in documents.blocks("sh")[:2]]
     assert run.rstrip().endswith("keras-actpen demo")
-    (digits,) = re.findall(r"on ([\d,]+) real digits", readme.TEXT)
+    (digits,) = re.findall(r"on ([\d,]+) real digits", documents.TEXT)
     assert digits == f"{sum(len(x) for x, _ in sample):,}"
     assert test.rstrip().endswith("python -m pytest -n 2")
 
@@ -279,7 +291,7 @@ def test_report(sample, monkeypatch):
         x[:1000], y[:1000], batch_size=demo.BATCH_SIZE, epochs=2, verbose=0
     )
     found = str(penalty_report(model, x_test[:200], y_test[:200])) + "\n"
-    expected = block("Penalties of model")
+    expected = block("Penalties of model 'mnist_cnn'")
     words = [NUMBERS.sub("", text).split() for text in (found, expected)]
     assert words[0] == words[1]
     numbers = [
@@ -291,12 +303,16 @@ def test_report(sample, monkeypatch):
 
 
 def test_pictures_exist():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", readme.TEXT)
-    assert [Path(picture).name for picture in pictures] == [
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", documents.TEXT)
+    assert [picture.rpartition("/")[2] for picture in pictures] == [
         "scalars.png",
-        "histograms.png",
         "hparams.png",
+        "histograms.png",
     ]
-    links = re.findall(r"\]\((.*?)\)", readme.TEXT)
-    for link in links:
-        assert (readme.PATH.parent / link).stat().st_size > 0
+    for page, text in documents.TEXTS.items():
+        for link in re.findall(r"\]\((.*?)\)", text):
+            assert (page.parent / link).stat().st_size > 0
+
+
+def test_readme_fits_on_a_few_screens():
+    assert documents.TEXTS[documents.README].count("\n") <= 200

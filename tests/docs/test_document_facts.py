@@ -1,4 +1,4 @@
-"""What README's tables and words say is what the code does."""
+"""What the tables and words of README and docs say is what the code does."""
 
 import ast
 import contextlib
@@ -11,15 +11,16 @@ import shlex
 import tomllib
 from types import SimpleNamespace
 
+import documents
 import event_logs
 import hparams_page
 import keras
 import keras_tuner
 import numpy as np
 import pytest
-import readme
 import support_table
 from models import QUICK, data, sequential
+from paths import ROOT
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 import keras_actpen
@@ -34,7 +35,6 @@ from keras_actpen.demo import sweep
 from keras_actpen.statistics.findings import SAMPLES_TO_BE_DEAD, THRESHOLDS
 from keras_actpen.statistics.optional import STATES
 
-ROOT = readme.PATH.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CLASSES = {
@@ -58,8 +58,8 @@ def changelog():
 def test_penalties():
     named = [
         span
-        for _, names in readme.table("for", "penalties")
-        for span in readme.spans(names)
+        for _, names in documents.table("for", "penalties")
+        for span in documents.spans(names)
     ]
     assert len(named) == len(CLASSES)
     assert {*named} == CLASSES
@@ -81,15 +81,15 @@ def test_what_is_added(hidden):
     model, x, h = hidden
     names = {"sum": np.sum, "abs": np.abs, "h": h, "batch": len(h), "c": 0.03}
     names["f"] = lambda h: 0.03 * np.sum(h**4)
-    for given, formula in readme.table("", "added to the loss"):
-        (argument,) = readme.spans(given)
+    for given, formula in documents.table("", "added to the loss"):
+        (argument,) = documents.spans(given)
         if argument == "f":
             arguments = {"penalty": lambda h: 0.03 * keras.ops.sum(h**4)}
         else:
             arguments = eval(f"dict({argument})", names)
         penalised = attach_penalty(model, "dense_4", **arguments)
         (term,) = penalty_terms(penalised, x).values()
-        (formula,) = readme.spans(formula)
+        (formula,) = documents.spans(formula)
         assert term == pytest.approx(eval(formula, names), rel=1e-5)
 
 
@@ -106,10 +106,10 @@ def test_what_is_replaced_adds_the_same(hidden):
         "keras": keras,
         "ops": keras.ops,
     }
-    for there, here in readme.table("there", "here")[:3]:
-        *_, code = readme.spans(there)
+    for there, here in documents.table("there", "here")[:3]:
+        *_, code = documents.spans(there)
         value = np.mean(keras.ops.convert_to_numpy(eval(code, names)))
-        (call,) = readme.spans(here)
+        (call,) = documents.spans(here)
         penalised = eval(call, {**vars(keras_actpen), "plain": model})
         (term,) = penalty_terms(penalised, x).values()
         assert term == pytest.approx(value, rel=1e-5)
@@ -117,7 +117,7 @@ def test_what_is_replaced_adds_the_same(hidden):
 
 def test_what_is_logged_where(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    logs, overview, terms, statistics, metrics, *pages = readme.table(
+    logs, overview, terms, statistics, metrics, *pages = documents.table(
         "where", "what"
     )
     histograms, images, layout, texts, hparams = pages
@@ -125,7 +125,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
     def spans(cell):
         return [
             span.replace("<path>", "dense_4").replace("<term>", "l2")
-            for span in readme.spans(cell)
+            for span in documents.spans(cell)
         ]
 
     model = attach_penalty(sequential(), "dense_4", l2=0.01)
@@ -208,7 +208,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
             "zeros and dead units",
         ]
     assert layout[1] == (
-        "one group a layer: its terms, their shares, mean with standard "
+        "one group per layer: its terms, their shares, mean with standard "
         "deviation, zeros and dead units"
     )
     (row,) = hparams_page.rows("logs")
@@ -219,8 +219,8 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
 
 
 def test_alerts():
-    rows = readme.table("kind", "found")
-    assert [readme.spans(kind) for kind, _ in rows] == [
+    rows = documents.table("kind", "found")
+    assert [documents.spans(kind) for kind, _ in rows] == [
         [kind] for kind in THRESHOLDS
     ]
     for kind, found in rows:
@@ -236,13 +236,13 @@ def test_alerts():
 def test_distribution():
     """Each strategy is that of a test, which does what the row says."""
     tested = (ROOT / "tests" / "contract/test_distribution.py").read_text()
-    script = (ROOT / "tests" / "distributed.py").read_text()
-    for strategies, holds in readme.table("", "what holds"):
+    script = (ROOT / "tests/support/distributed.py").read_text()
+    for strategies, holds in documents.table("", "what holds"):
         module = ""
-        for name in readme.spans(strategies):
+        for name in documents.spans(strategies):
             module = name.rpartition(".")[0] or module
             assert f"{module}.{name.rpartition('.')[2]}" in tested
-        for code in readme.spans(holds):
+        for code in documents.spans(holds):
             assert code == "fit" or code in script
 
 
@@ -251,15 +251,15 @@ def test_support():
     contract = support_table.contract_table(
         support_table.predicted, lambda row, backend: support_table.REFUSED
     )
-    assert contract in readme.TEXT
+    assert contract in documents.TEXT
 
 
 def test_support_of_training():
     """As it is on this backend if all tests pass, none of which is run."""
     backend = keras.backend.backend()
-    rows = readme.table("Training", *support_table.BACKENDS.values())
+    rows = documents.table("Training", *support_table.BACKENDS.values())
     notes = re.findall(
-        r"^\d+\. (.*)$", readme.TEXT.partition("| Training |")[2], re.M
+        r"^\d+\. (.*)$", documents.TEXT.partition("| Training |")[2], re.M
     )
     column = 1 + list(support_table.BACKENDS).index(backend)
     expected = support_table.training_tests(backend)
@@ -292,7 +292,7 @@ OTHER_WORDS = {
     '"encoder/dense_4"',
     "h",
     "logs",
-    "loss == task loss + sum of all terms + other regularisers",
+    "loss == task loss + sum of all terms + other regularizers",
     "lstm",
     "n",
     "3/n",
@@ -313,7 +313,7 @@ OTHER_WORDS = {
     ".keras",
     "mixed_float16",
     "padding_mask",
-    "tensorboard --logdir logs",
+    "python -m tensorboard.main --logdir logs",
     "tensorboard --logdir logs/sweep",
     "tf.distribute",
     "val_accuracy",
@@ -385,8 +385,10 @@ def is_command(span):
         case ["python", "-m", module]:
             name = module.removesuffix(".NAME")
             return importlib.util.find_spec(name) is not None
+        case ["keras-actpen", *arguments]:
+            return bool(__main__._parser().parse_args(arguments))
         case ["pip", "install", package]:
-            return is_extra(package.removeprefix("keras-actpen"))
+            return is_extra(package.removeprefix("."))
         case ["import", name]:
             return name == keras_actpen.__name__
     return is_extra(span)
@@ -414,9 +416,11 @@ def is_known(span):
 
 def test_names_in_the_text_exist():
     lines = [
-        line for line in readme.text().splitlines() if not line.startswith("|")
+        line
+        for line in documents.text().splitlines()
+        if not line.startswith("|")
     ]
-    found = {*readme.spans("\n".join(lines))}
+    found = {*documents.spans("\n".join(lines))}
     assert {span for span in found if not is_known(span)} == set()
     assert found >= OTHER_WORDS
 
@@ -431,7 +435,7 @@ def test_names_in_the_text_exist():
         "logs_dir=None",
         "tests/test_nothing.py",
         "python -m benchmarks.nothing",
-        'pip install "keras-actpen[nothing]"',
+        'pip install ".[nothing]"',
         "KERAS_ACTPEN_NOTHING=1 python -m pytest tests/contract/"
         "test_random_models.py",
     ],
@@ -441,10 +445,10 @@ def test_wrong_names_are_found(span):
 
 
 def test_lists_of_names_are_whole():
-    below = readme.text().partition("The names are ")[2].partition("\n")[0]
-    assert [*map(str, readme.spans(below))] == [*STATES]
-    examples = readme.text().partition("benchmarks.examples.NAME`")[2]
-    named = readme.spans(examples.partition("\n")[0])
+    below = documents.text().partition("The names are ")[2].partition("\n")[0]
+    assert [*map(str, documents.spans(below))] == [*STATES]
+    examples = documents.text().partition("benchmarks.examples.NAME`")[2]
+    named = documents.spans(examples.partition("\n")[0])
     files = {path.stem for path in (ROOT / "benchmarks/examples").glob("*.py")}
     assert {*named} - {"keras.applications"} == files - {
         "__init__",
@@ -456,7 +460,7 @@ def test_numbers_in_the_text():
     """Those that no table and no command above has."""
 
     def said(pattern):
-        (found,) = {*re.findall(pattern, readme.text())}
+        (found,) = {*re.findall(pattern, documents.text())}
         return found
 
     assert said(r"Python ([\d.]+) or newer") == (
