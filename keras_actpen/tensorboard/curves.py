@@ -7,8 +7,10 @@ from collections.abc import Mapping
 # Points of a curve by tag: steps and values.
 Series = Mapping[str, tuple[list[int], list[float]]]
 
-_STATISTIC = re.compile(r"((?:pre)?activation)\.([a-z_]+)/(.+)")
-_OUTPUT = re.compile(r"(.+)\[[^/]+\]")
+# Kind of the place, statistic, path and output: `activation.mean/dense_4`.
+_STATISTIC = re.compile(r"(?!penalty\.)(\w+)\.(\w+)/(.+)")
+# The last brackets name the output: the path itself may end in some.
+_OUTPUT = re.compile(r"(.+)\[[^/\[\]]+\]")
 
 
 def read_series(log_dir: str | os.PathLike[str], run: str | None) -> Series:
