@@ -1,7 +1,7 @@
 """One `fit` of a PenaltyMonitor: what its steps record, what is written."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
@@ -12,13 +12,26 @@ from keras_actpen.instrumentation.instrumented_steps import (
     StepsWithinOverhead,
 )
 from keras_actpen.instrumentation.session import Session
-from keras_actpen.statistics.alerts import Alerts
+from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.tensorboard.epoch_data import Recorded, number
 
 if TYPE_CHECKING:
-    from keras_actpen.callbacks.penalty_monitor import PenaltyMonitor
     from keras_actpen.tensorboard.runs import Runs
+
+
+class Arguments(Protocol):
+    """The arguments of a PenaltyMonitor."""
+
+    update_freq: str | int
+    histogram_freq: int
+    statistics_freq: int
+    max_overhead: float | None
+    statistics: tuple[str, ...]
+    validation_statistics: bool
+    images: bool
+    alerts: Sequence[str] | Mapping[str, float | None]
+    on_finding: OnFinding | None
 
 
 class MonitoredFit:
@@ -32,7 +45,7 @@ class MonitoredFit:
 
     def __init__(
         self,
-        monitor: "PenaltyMonitor",
+        monitor: Arguments,
         session: Session,
         directory: str | None,
     ):

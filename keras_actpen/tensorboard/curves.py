@@ -29,7 +29,7 @@ def read_series(log_dir: str | os.PathLike[str], run: str | None) -> Series:
     )
     from tensorboard.util import tensor_util
 
-    from keras_actpen.tensorboard.event_file import last_run
+    from keras_actpen.tensorboard.log_directory import last_run
 
     log_dir = os.fspath(log_dir)
     directory = os.path.join(log_dir, run or last_run(log_dir), "train")

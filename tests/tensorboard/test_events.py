@@ -572,12 +572,18 @@ def test_really_full_disk(tiny_disk):
     assert read_steps(run) == [0, 1, 2]
 
 
+def for_each_step(count, add):
+    """Add 50 kB for each step."""
+    for step in range(count):
+        add([events.text("t", "x" * 50_000)], step)
+
+
 def test_what_waits_is_capped(tmp_path, monkeypatch):
     writer = EventWriter(tmp_path)
     monkeypatch.setattr(event_file, "CAPACITY", 2**20)
     disk = FullDisk(monkeypatch, 0)
     with pytest.warns(UserWarning, match="are lost") as caught:
-        [writer.add([events.text("t", "x" * 50_000)], s) for s in range(40)]
+        for_each_step(40, writer.add)
     assert [str(w.message) for w in caught] == [
         "TensorBoard events are lost: those that wait for "
         f"{str(tmp_path)!r} to be writable have filled the 1 MiB that they "
@@ -592,6 +598,64 @@ def test_what_waits_is_capped(tmp_path, monkeypatch):
     writer.add([events.text("t", "y")], 41)
     writer.flush()
     assert read_steps(tmp_path) == [*range(20), 41]
+
+
+def test_what_waits_of_batches_leaves_room_for_epochs(tmp_path, monkeypatch):
+    """An epoch's own points are not what is dropped first."""
+    writer = EventWriter(tmp_path)
+    monkeypatch.setattr(event_file, "CAPACITY", 2**20)
+    monkeypatch.setattr(event_file, "BATCH_CAPACITY", 2**19)
+    disk = FullDisk(monkeypatch, 0)
+    with pytest.warns(UserWarning, match="are lost|could not be") as caught:
+        for_each_step(40, writer.add_batch)
+    assert len(caught) <= 2
+    for step in range(100, 108):
+        writer.add([events.text("e", "x" * 50_000)], step)
+    disk.free = 2**30
+    writer.flush()
+    assert read_steps(tmp_path) == [*range(10), *range(100, 108)]
+
+
+def test_batches_are_on_disk_within_a_second(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(event_file.time, "monotonic", lambda: now)
+    writer = EventWriter(tmp_path)
+    value = events.scalar("penalty.batch/d/l2", 1.0)
+    for step in range(5):
+        writer.add_batch([value], step)
+        assert event_files(tmp_path) == []
+        now += 0.19
+    now += 0.1
+    writer.add_batch([value], 5)
+    assert read_steps(tmp_path) == [0, 1, 2, 3, 4, 5]
+    # Or as soon as there is a MiB.
+    for step in range(6, 28):
+        writer.add_batch([events.text("t", "x" * 50_000)], step)
+    assert read_steps(tmp_path) == list(range(27))
+
+
+def test_a_full_disk_is_tried_once_a_second(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(event_file.time, "monotonic", lambda: now)
+    tried = []
+    writer = EventWriter(tmp_path)
+
+    def refuse(*args):
+        tried.append(now)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(event_file.EventWriter, "_create", refuse)
+
+    def train():
+        nonlocal now
+        for step in range(100):
+            writer.add_batch([events.text("t", "x" * 100_000)], step)
+            now += 0.05
+
+    with pytest.warns(UserWarning, match="could not be written"):
+        train()
+    # In five seconds, and for each new MiB.
+    assert len(tried) <= 5 + 10
 
 
 def remove_directory(log_dir, path):
