@@ -134,7 +134,8 @@ class RunState:
         self, phase: str
     ) -> ActivationStatistics | HostStatistics:
         """What takes the statistics of a phase."""
-        return self.statistics if phase == "train" else self.validation
+        is_apart = phase == "test" and self.validation is not None
+        return self.validation if is_apart else self.statistics
 
     def install(self) -> None:
         """Hand the state through the steps of the model."""
@@ -249,7 +250,7 @@ class StatisticsRecorder(TermRecorder):
         statistics = self.state.statistics_of(self.phase)
         row = self.state.rows[key]
         statistics.update(row, activations, mask)
-        if self.phase == "train":
+        if statistics is self.state.statistics:
             for optional in self.state.optional[key].values():
                 optional.update(activations, mask)
         # The histogram is that of all calls of the layer in the step, or in
