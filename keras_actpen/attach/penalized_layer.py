@@ -25,7 +25,7 @@ from keras_actpen.attach.delegation import DelegatingLayer
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import check_term_name
+from keras_actpen.penalties.validation import check_term_name
 
 
 @serializable

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from keras_actpen.callbacks.term_refs import TermRef
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 # What a larger coefficient usually does to the measure.

@@ -21,7 +21,7 @@ from keras_actpen.callbacks.term_refs import (
     move_coefficients,
 )
 from keras_actpen.instrumentation.session import Session
-from keras_actpen.penalties.base import check_choice, check_number
+from keras_actpen.penalties.validation import check_choice, check_number
 
 
 class TargetController(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ from typing import IO
 
 from rich.console import Console
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_actpen.attach.capture import ActivationSpec
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.optional.saturation import (
     BOUNDS,
     SATURATED_BEYOND,

@@ -16,6 +16,7 @@ from keras_actpen.demo import demo
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.one_backend,
     pytest.mark.skipif(
         not os.access(tensorboard_pages.CHROMIUM, os.X_OK),
         reason=f"{tensorboard_pages.CHROMIUM} is missing",
@@ -98,7 +99,7 @@ def training(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, training):
     with serve(training[0], RUNS) as url:
-        yield TensorBoardPages(browser, url, timeout=60)
+        yield TensorBoardPages(browser, url, timeout=180)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,10 @@ import subprocess
 import sys
 
 import documents
-import keras
 import pytest
 from paths import SUPPORT
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="they read the same files on every backend",
-)
+pytestmark = pytest.mark.one_backend
 
 
 def synced(tool, directory, **environment):

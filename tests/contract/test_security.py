@@ -18,6 +18,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 import keras_actpen
 from keras_actpen import PenaltyMonitor, attach_penalty, penalties
 
+pytestmark = pytest.mark.one_backend
+
 with warnings.catch_warnings():
     # TensorBoard's copy of bleach imports what html5lib deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -188,6 +190,7 @@ def odd_names(tmp_path_factory):
     return directory, paths, history
 
 
+@pytest.mark.every_backend
 def test_names_stay_in_the_log_directory(odd_names):
     directory, paths, history = odd_names
     found = {path.relative_to(directory) for path in directory.rglob("*")}
@@ -200,6 +203,7 @@ def test_names_stay_in_the_log_directory(odd_names):
     assert {f"penalty/{path}" for path in paths} <= set(history)
 
 
+@pytest.mark.every_backend
 def test_names_in_tags(odd_names):
     directory, paths, history = odd_names
     train = read(directory / "logs")["actpen/train"]
@@ -225,6 +229,7 @@ def test_names_in_tags(odd_names):
     assert shown >= {f"penalty/{path}" for path in paths}
 
 
+@pytest.mark.every_backend
 def test_names_on_the_text_page(odd_names):
     directory, paths, _ = odd_names
     (text,) = read(directory / "logs")["actpen/train"]["actpen/attached"].values

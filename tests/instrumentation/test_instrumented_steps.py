@@ -9,6 +9,8 @@ from keras_actpen.instrumentation.instrumented_steps import (
     StepsWithinOverhead,
 )
 
+pytestmark = pytest.mark.one_backend
+
 
 def fixed(freq, steps, epochs=2):
     pace = EveryNthStep(freq)

@@ -21,6 +21,8 @@ from keras_actpen.statistics.findings import (
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
+pytestmark = pytest.mark.one_backend
+
 OUTPUT = ActivationSpec()
 
 

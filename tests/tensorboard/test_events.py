@@ -40,6 +40,8 @@ from keras_actpen.tensorboard import (
 )
 from keras_actpen.tensorboard.event_file import EventWriter
 
+pytestmark = pytest.mark.one_backend
+
 PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 BUCKETS = np.array([[-1.5, 0.1, 3], [0.1, 1 / 3, 0], [1 / 3, 2e9, 2**40]])
 # What the rows need to know of a layer.
@@ -339,6 +341,7 @@ def test_every_kind_round_trips(tmp_path):
 @pytest.mark.skipif(
     keras.config.backend() == "tensorflow", reason="Keras loads TensorFlow"
 )
+@pytest.mark.every_backend
 def test_tensorflow_stays_unloaded(tmp_path):
     source = textwrap.dedent(f"""
         import sys

@@ -9,6 +9,8 @@ import pytest
 from keras_actpen.tensorboard import heat_map, image_text
 from keras_actpen.tensorboard.heat_map import layer_map, unit_map, unit_rows
 
+pytestmark = pytest.mark.one_backend
+
 GRAY = (208, 208, 208)
 WHITE = (255, 255, 255)
 DARKEST = (68, 1, 84)

@@ -87,6 +87,8 @@ def test_a_claimed_run_is_taken_before_anything_is_written(tmp_path):
 CLAIMS = """
 import sys
 from keras_actpen.tensorboard.log_directory import claim_run
+
+pytestmark = pytest.mark.one_backend
 sys.stdin.readline()
 print(*[claim_run(sys.argv[1]) for _ in range(50)])
 """

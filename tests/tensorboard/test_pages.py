@@ -13,6 +13,8 @@ from keras_actpen.tensorboard.epoch_data import Recorded
 from keras_actpen.tensorboard.images import EpochColumns, Images
 from keras_actpen.tensorboard.numerals import shortest, without_noise
 
+pytestmark = pytest.mark.one_backend
+
 OUTPUT = ActivationSpec()
 
 

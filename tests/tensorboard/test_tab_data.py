@@ -15,6 +15,8 @@ from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 from keras_actpen.tensorboard import tab_data, tags
 
+pytestmark = pytest.mark.one_backend
+
 OUTPUT, BEFORE = ActivationSpec(), ActivationSpec("preactivation")
 
 
