@@ -11,6 +11,8 @@ from keras_actpen import PenaltyMonitor
 from keras_actpen.tensorboard import log_directory
 from keras_actpen.tensorboard.event_file import EventWriter
 
+pytestmark = pytest.mark.one_backend
+
 
 def refusal(received, reason):
     return (
@@ -88,7 +90,6 @@ CLAIMS = """
 import sys
 from keras_actpen.tensorboard.log_directory import claim_run
 
-pytestmark = pytest.mark.one_backend
 sys.stdin.readline()
 print(*[claim_run(sys.argv[1]) for _ in range(50)])
 """
