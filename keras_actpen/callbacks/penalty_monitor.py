@@ -144,8 +144,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._session: Session | None = None
         self._fit: MonitoredFit | None = None
         self._fit_params: Any = _NO_FIT
-        # Where it writes, wherever the process goes meanwhile, and the run.
-        self._directory: str | None = None
+        # Where it writes, wherever the process goes meanwhile; by what was
+        # passed, which may be set anew.
+        self._directories: dict[str, str] = {}
+        # The run in it.
         self._run: str | None = None
         self._is_copy = False
 
@@ -168,12 +170,19 @@ class PenaltyMonitor(keras.callbacks.Callback):
         """Stand in for the model's train function."""
         self._open_session()
         self._session.forget_others(self)
-        if self._directory is None and self.log_dir is not None:
-            self._directory = absolute(self.log_dir)
-        self._fit = MonitoredFit(self, self._session, self._directory)
+        self._fit = MonitoredFit(self, self._session, self._directory())
         self._session.install(self)
         self._session.stand_in("train")
         self._fit_params = self.params
+
+    def _directory(self) -> str | None:
+        """Absolute path of the log directory, the same in every `fit`."""
+        if self.log_dir is None:
+            return None
+        if self.log_dir not in self._directories:
+            self._directories = {self.log_dir: absolute(self.log_dir)}
+            self._run = None
+        return self._directories[self.log_dir]
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None

@@ -179,6 +179,18 @@ def test_the_log_directory_stays_when_the_process_moves(tmp_path, monkeypatch):
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_monitor_may_be_given_another_log_directory(tmp_path):
+    model, monitor = penalized(), PenaltyMonitor(tmp_path / "a")
+    fit(model, monitor, epochs=1, validate=False)
+    monitor.log_dir = str(tmp_path / "b")
+    fit(model, monitor, epochs=1, validate=False)
+    for name in "ab":
+        assert [*event_logs.read(tmp_path / name)] == [
+            "actpen/hparams",
+            "actpen/train",
+        ]
+
+
 def test_a_package_that_is_not_installed_is_no_error(tmp_path, monkeypatch):
     from importlib import metadata
 
