@@ -53,6 +53,8 @@ class RunState:
             for phase in ("train", "test")
             if terms
         }
+        # Of evaluations; None until they are asked for.
+        self.validation: ActivationStatistics | HostStatistics | None = None
         self.places: list[PlaceKey] = [
             (path, place)
             for path, layer in layers.items()
@@ -106,7 +108,8 @@ class RunState:
 
     def _of_activations(self) -> list[DeviceState | HostStatistics]:
         optional = (states.values() for states in self.optional.values())
-        return [self.statistics, *itertools.chain(*optional)]
+        validation = [] if self.validation is None else [self.validation]
+        return [self.statistics, *validation, *itertools.chain(*optional)]
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
@@ -115,6 +118,24 @@ class RunState:
             parts.append(self.totals[phase])
         for part in parts:
             part.reset()
+
+    def add_validation(self) -> None:
+        """Take the statistics of evaluations too."""
+        kind = type(self.statistics)
+        self.validation = kind(
+            [self.layers[p].place_units.get(place) for p, place in self.places]
+        )
+
+    def validation_snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
+        """Statistics of every watched place, as evaluations saw it."""
+        return dict(zip(self.places, self.validation.read(), strict=True))
+
+    def statistics_of(
+        self, phase: str
+    ) -> ActivationStatistics | HostStatistics:
+        """What takes the statistics of a phase."""
+        is_apart = phase == "test" and self.validation is not None
+        return self.validation if is_apart else self.statistics
 
     def install(self) -> None:
         """Hand the state through the steps of the model."""
@@ -226,10 +247,12 @@ class StatisticsRecorder(TermRecorder):
     def _take(
         self, key: PlaceKey, activations: Tensor, mask: Tensor | None
     ) -> None:
-        statistics, row = self.state.statistics, self.state.rows[key]
+        statistics = self.state.statistics_of(self.phase)
+        row = self.state.rows[key]
         statistics.update(row, activations, mask)
-        for optional in self.state.optional[key].values():
-            optional.update(activations, mask)
+        if statistics is self.state.statistics:
+            for optional in self.state.optional[key].values():
+                optional.update(activations, mask)
         # The histogram is that of all calls of the layer in the step, or in
         # its last part that is differentiated or traced by itself.
         seen = self._seen.setdefault(key, [])
@@ -245,7 +268,7 @@ class StatisticsRecorder(TermRecorder):
         """End the step: also take the histograms that could wait."""
         super().finish()
         for key in self._unjoined:
-            self.state.statistics.update_histogram(
+            self.state.statistics_of(self.phase).update_histogram(
                 self.state.rows[key], *_joined(self._seen[key])
             )
 

@@ -35,6 +35,13 @@ class Session:
         self.functions: dict[str, StepFunction] = {}
         # Phase of the last step that was recorded.
         self.last_recorded = "train"
+        # Keys that the steps of each phase have reported last.
+        self.reported: dict[str, set[str]] = {"train": set(), "test": set()}
+        # What the steps of each phase can record.
+        self.recordable: dict[str, tuple[str, ...]] = {
+            "train": ("terms", "statistics"),
+            "test": ("terms",),
+        }
         self._users: list[keras.callbacks.Callback] = []
         self._coefficients = [
             layer.coefficients for layer in layers.values() if layer.terms
@@ -83,7 +90,19 @@ class Session:
         self.optional.update(names)
         with backend.strategy_scope(self.model):
             self.state.add_optional(names)
-        # They are made for the variables that there were.
+        self._make_functions_anew()
+
+    def record_validation(self) -> None:
+        """Let evaluations take the statistics too."""
+        if self.recordable["test"] == self.recordable["train"]:
+            return
+        self.recordable["test"] = self.recordable["train"]
+        with backend.strategy_scope(self.model):
+            self.state.add_validation()
+        self._make_functions_anew()
+
+    def _make_functions_anew(self) -> None:
+        """Forget functions that were made for fewer variables."""
         self.restore_functions()
         self.functions.clear()
 
@@ -110,9 +129,13 @@ class Session:
     def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
         """Logs of a period from those of its last step."""
         if not isinstance(logs, dict) or logs.keys().isdisjoint(self.keys):
-            return report(logs)  # of a step that was not recorded
-        logs = {k: v for k, v in logs.items() if k not in self.keys}
-        return {**report(logs), **self.means(self.last_recorded)}
+            reported = report(logs)  # of a step that was not recorded
+        else:
+            logs = {k: v for k, v in logs.items() if k not in self.keys}
+            reported = {**report(logs), **self.means(self.last_recorded)}
+        if isinstance(reported, dict):
+            self.reported[self.last_recorded] = {*reported}
+        return reported
 
     def stand_in(self, phase: str) -> None:
         """Take the place of `model.train_function` or `test_function`."""

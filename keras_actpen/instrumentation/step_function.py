@@ -23,8 +23,6 @@ _RECORDERS = {
     "statistics": run_state.StatisticsRecorder,
 }
 
-_RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}
-
 
 class Stopwatch(Protocol):
     """Is told when a step begins and ends, the device waited for."""
@@ -57,7 +55,9 @@ class StepFunction:
         # Those that time the next step; no other step is waited for.
         self.stopwatches: list[Stopwatch] = []
         # Made now, because on JAX the variables are gone between two steps.
-        self._functions = {what: self._make(what) for what in _RECORDED[phase]}
+        self._functions = {
+            what: self._make(what) for what in session.recordable[phase]
+        }
         # JAX's distributed functions are made for a number of variables.
         self._unarmed = self._make(None) if _is_sharded() else (plain, None)
 

@@ -195,6 +195,7 @@ def test_names_stay_in_the_log_directory(odd_names):
     directory, paths, history = odd_names
     found = {path.relative_to(directory) for path in directory.rglob("*")}
     folders = ["logs", "logs/actpen", "logs/actpen/train"]
+    folders += ["logs/actpen/hparams"]
     assert found > {Path(folder) for folder in folders}
     files = found - {Path(folder) for folder in folders}
     assert {str(file.parent) for file in files} <= set(folders)
@@ -234,7 +235,7 @@ def test_names_on_the_text_page(odd_names):
     (text,) = read(directory / "logs")["actpen/train"]["actpen/attached"].values
     page = Page(process_event(0, 0, text, enable_markdown=True)["text"])
     head, *rows = page.rows
-    assert all(len(row) == len(head) == 7 for row in rows)
+    assert all(len(row) == len(head) == 6 for row in rows)
     shown = [f"{layer}/{term}" for layer, _, _, _, term, *_ in rows]
     # Leading and trailing white space is no part of a cell.
     assert shown == [printed(path) for path in paths]
@@ -257,7 +258,7 @@ FORBIDDEN = {
 ALLOWED = {
     # For the name of the machine alone.
     "event_file": {"socket"},
-    "dashboards": {"socket"},
+    "hparams_row": {"socket"},
     # The command line starts TensorBoard and asks whether it answers.
     "server": {"subprocess", "urllib"},
     # The demo in a process of its own, for a backend of its own.

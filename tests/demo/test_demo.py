@@ -1,5 +1,6 @@
 """The demo's sweep, its Pareto front, and `--open`."""
 
+import importlib.util
 import io
 import json
 import os
@@ -26,6 +27,8 @@ from keras_actpen.demo import demo, demo_sweep, pareto, server, sweep
 pytestmark = pytest.mark.one_backend
 
 COEFFICIENTS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+TAB = importlib.util.find_spec("keras_actpen_tensorboard")
+PAGE = f"?smoothing=0{'#keras_actpen' if TAB else ''}"
 
 
 def measured(accuracy, zero_fraction, mean_square):
@@ -262,8 +265,8 @@ def test_open_serves_until_interrupted(tmp_path):
     code = (
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from keras_actpen import serving\n"
-        f"serving.stay_open({str(tmp_path)!r})"
+        "from keras_actpen.demo import server\n"
+        f"server.stay_open({str(tmp_path)!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -276,8 +279,8 @@ def test_open_serves_until_interrupted(tmp_path):
         assert process.stdout.readline() == "\n"
         line = process.stdout.readline()
         assert line.startswith("TensorBoard: http://127.0.0.1:")
-        assert line.endswith("/?smoothing=0\n")
-        url = line.split()[1].removesuffix("?smoothing=0")
+        assert line.endswith(f"/{PAGE}\n")
+        url = line.split()[1].removesuffix(PAGE)
         assert process.stdout.readline() == "Ctrl-C ends it.\n"
         with urllib.request.urlopen(f"{url}data/runs") as response:
             assert json.load(response) == []

@@ -148,7 +148,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
             callbacks=[
                 eval(logger, callbacks)("logs.csv"),
                 eval(stopping, callbacks),
-                PenaltyMonitor("logs", alerts={"dead": 0.0}),
+                PenaltyMonitor("logs", alerts={"dead": 0.0}, images=True),
             ],
         ).history
     with open("logs.csv") as file:
@@ -156,7 +156,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
     assert {*spans(logs[1])} <= {*history} & {*header}
 
     log = event_logs.read("logs")
-    assert {*log} == {"actpen", "actpen/train", "actpen/validation"}
+    assert {*log} == {"actpen/hparams", "actpen/train", "actpen/validation"}
     train = log["actpen/train"]
 
     def written(plugin, start=""):
@@ -173,7 +173,8 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
     for group in spans(terms[0]):
         expected |= {group + name for name in both}
     (group,) = spans(metrics[0])
-    expected |= {f"{group}{name}" for name in ("loss", "mae")}
+    (rate,) = spans(metrics[1])
+    expected |= {f"{group}{name}" for name in ("loss", "mae", rate)}
     mean, *others = spans(statistics[0])
     of_output = {mean, *(mean.replace("mean", name) for name in others)}
     (before,) = spans(statistics[1])
@@ -190,7 +191,9 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
         values,
         f"pre{values.replace('dense_4', 'head')}",
     }
-    assert written("images") == {*spans(images[0])}
+    argument, *tags = spans(images[0])
+    assert argument == "images=True"
+    assert written("images") == {*tags}
     assert written("text") == {*spans(texts[0])}
     shown = layout_pb2.Layout()
     shown.ParseFromString(train["custom_scalars__config__"].values[0].item())
@@ -300,10 +303,12 @@ OTHER_WORDS = {
     "plain",
     "refused",
     # runs and tags, see test_what_is_logged_where
-    "actpen",
+    "actpen/hparams",
     "actpen/train",
     "actpen/validation",
     "actpen-2/...",
+    "Overview/",
+    "learning_rate",
     "monitor/",
     # of others
     "http://localhost:6006",

@@ -1,4 +1,4 @@
-"""How often things that cost time are done: every n-th step, or by a share.
+"""Which steps are instrumented: every n-th, or as many as a share allows.
 
 Nothing here knows Keras: steps are counted and timed, numbers come out.
 """
@@ -16,7 +16,7 @@ _ENOUGH = 3
 _LAST = 7
 
 
-class FixedPace:
+class EveryNthStep:
     """The first step of each epoch and every n-th after it.
 
     Args:
@@ -57,42 +57,7 @@ class FixedPace:
         return {}
 
 
-class Allowance:
-    """When something may be done again that takes long, and space.
-
-    The pause after it is so long that it takes a share of the time at most,
-    and no shorter than all the time before: it gets ever rarer.
-
-    Args:
-        share: The share, between 0 and 1.
-        clock: Returns seconds from any origin.
-    """
-
-    def __init__(
-        self, share: float, clock: Callable[[], float] = time.perf_counter
-    ):
-        self.share = share
-        self._clock = clock
-        self._start = self._end = clock()
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the pause is over; at first there is none."""
-        return self._clock() >= self._end
-
-    @contextlib.contextmanager
-    def spending(self) -> Iterator[None]:
-        """It is done in this block."""
-        start = self._clock()
-        try:
-            yield
-        finally:
-            now = self._clock()
-            pause = max((now - start) / self.share, now - self._start)
-            self._end = now + pause
-
-
-class MeasuredPace:
+class StepsWithinOverhead:
     """As many instrumented steps as stay within a share of the training.
 
     Instrumented and plain steps are timed, a few of each at the start and
@@ -155,7 +120,7 @@ class MeasuredPace:
         return extra <= self.max_overhead * (self._steps + 1)
 
     @property
-    def stopwatch(self) -> "MeasuredPace | None":
+    def stopwatch(self) -> "StepsWithinOverhead | None":
         """What times the coming step, of which `instruments` told, if any."""
         is_timed = (
             self.step_ratio is None

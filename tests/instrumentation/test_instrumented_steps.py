@@ -4,13 +4,16 @@ import itertools
 
 import pytest
 
-from keras_actpen.tensorboard.pacing import Allowance, FixedPace, MeasuredPace
+from keras_actpen.instrumentation.instrumented_steps import (
+    EveryNthStep,
+    StepsWithinOverhead,
+)
 
 pytestmark = pytest.mark.one_backend
 
 
 def fixed(freq, steps, epochs=2):
-    pace = FixedPace(freq)
+    pace = EveryNthStep(freq)
     chosen = []
     for epoch in range(epochs):
         pace.begin_epoch()
@@ -24,13 +27,13 @@ def fixed(freq, steps, epochs=2):
     ("freq", "chosen"),
     [(0, []), (1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 3, 6]), (50, [0])],
 )
-def test_a_fixed_pace_starts_with_each_epoch(freq, chosen):
+def test_every_nth_step_starts_with_each_epoch(freq, chosen):
     expected = [(epoch, batch) for epoch in range(2) for batch in chosen]
     assert fixed(freq, 7) == expected
 
 
-def test_a_fixed_pace_over_calls_of_several_steps():
-    pace = FixedPace(5)
+def test_every_nth_step_over_calls_of_several_steps():
+    pace = EveryNthStep(5)
     pace.begin_epoch()
     assert [b for b in range(0, 24, 4) if pace.instruments(b)] == [
         0,
@@ -47,7 +50,7 @@ class Device:
     def __init__(self, max_overhead, plain=2.0, instrumented=3.0):
         self.now = 100.0
         self.seconds = {False: plain, True: instrumented}
-        self.pace = MeasuredPace(max_overhead, lambda: self.now)
+        self.pace = StepsWithinOverhead(max_overhead, lambda: self.now)
         self.pace.begin_epoch()
         self.instrumented, self.timed, self.compiled = [], [], set()
         self.step = 0
@@ -163,30 +166,11 @@ def test_what_is_not_known_is_not_told():
 
 
 def test_another_monitor_may_instrument_the_step():
-    """What was really recorded counts, not what this pace asked for."""
-    pace = MeasuredPace(0.1, iter(range(1000)).__next__)
+    """What was really recorded counts, not what was chosen here."""
+    pace = StepsWithinOverhead(0.1, iter(range(1000)).__next__)
     pace.begin_epoch()
     for batch in range(20):
         pace.instruments(batch)
         pace.start()
         pace.stop("statistics")
     assert pace.costs().keys() == {"writing_share"}
-
-
-def test_an_allowance_is_a_share_of_the_time_and_gets_rarer():
-    now = 100.0
-    allowance = Allowance(0.1, lambda: now)
-
-    def is_due(time):
-        nonlocal now
-        now = time
-        return allowance.is_due
-
-    assert is_due(100.0)
-    with allowance.spending():
-        now = 102.0
-    assert [is_due(time) for time in (102.0, 121.9, 122.0)] == [0, 0, 1]
-    with allowance.spending():
-        now = 122.5
-    # As long as all before, which is more than 0.5 / 0.1.
-    assert [is_due(time) for time in (144.9, 145.0)] == [0, 1]
