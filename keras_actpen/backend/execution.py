@@ -59,6 +59,8 @@ def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
 
 def is_traced() -> bool:
     """Whether torch makes a graph of the running code, to be run later."""
+    if keras.backend.backend() != "torch":
+        return False
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
@@ -82,7 +84,11 @@ def random_state_kept() -> Iterator[None]:
     if keras.backend.backend() != "torch":
         yield
         return
-    with torch.random.fork_rng():
+    # Without devices it warns where there are several GPUs, and keeps the
+    # states of all; Keras computes on the current one.
+    has_gpu = torch.cuda.is_available()
+    devices = [torch.cuda.current_device()] if has_gpu else []
+    with torch.random.fork_rng(devices):
         yield
 
 

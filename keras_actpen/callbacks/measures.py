@@ -10,6 +10,7 @@ from keras_actpen.statistics.snapshot import StatisticsSnapshot
 # What a larger coefficient usually does to the measure.
 EFFECTS = {
     "zero_fraction": "raises",
+    "l0": "lowers",
     "mean": "lowers",
     "rms": "lowers",
     "value": "lowers",
@@ -51,9 +52,13 @@ class Reading:
             return math.nan
         if name == "zero_fraction":
             return (new.zeros - old.zeros) / count
+        if name == "l0":
+            elements = count + new.nonfinite - old.nonfinite
+            fired = count - (new.zeros - old.zeros)
+            return fired / elements * len(new.fired)
         if name == "mean":
             return (new.count * new.mean - old.count * old.mean) / count
-        squares = new.sum_of_squares - old.sum_of_squares
+        squares = new.count * new.mean_square - old.count * old.mean_square
         return math.sqrt(max(squares, 0.0) / count)
 
 

@@ -18,6 +18,7 @@ from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.findings import THRESHOLDS, Finding
 from keras_actpen.statistics.optional import check_names
+from keras_actpen.statistics.since_fired import DeadWindow, check_dead_after
 from keras_actpen.statistics.snapshot import Snapshots
 from keras_actpen.tensorboard.pacing import FixedPace, MeasuredPace
 
@@ -77,17 +78,25 @@ class PenaltyMonitor(keras.callbacks.Callback):
             `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
             `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
             text page in TensorBoard defines them.
+        dead_after: How many positions a unit must not have fired in to be
+            called dead, masked ones left out; of a layer of shape
+            `(batch, ..., units)` each sample has as many as the axes between
+            make. Every step counts, across epochs, from the beginning of the
+            `fit`, also of one that is resumed. `None` stands for the
+            positions of the first epoch, but at least 10,000. As long as
+            there were fewer, all that there were are judged by;
+            `dead_window` in TensorBoard is their number.
         alerts: What to warn of, once a layer and epoch: the kinds of
             findings, `()` for none, or a mapping from kinds to thresholds
             other than the default ones, `None` to leave a kind out. The kinds
             and when they are found: `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 samples a unit at least, of several epochs if one
-            has less; `"saturated"`, half of the activations or more close to
-            a bound of tanh, sigmoid and the like; `"dominating"`, half of the
-            loss or more is the layer's penalty; `"negligible"`, less than
-            0.0001 of it is, but not 0, not in the first epoch and not where
+            judged by 100 positions at least, see `dead_after`;
+            `"saturated"`, half of the activations or more close to a bound of
+            tanh, sigmoid and the like; `"dominating"`, half of the loss or
+            more is the layer's penalty; `"negligible"`, less than 0.0001 of
+            it is, but not 0, not in the first epoch and not where
             units are dead. The thresholds of the last four are shares, from
             0 to 1. Without a `log_dir` only the terms are judged, not the
             activations. The findings are in TensorBoard's text page too, as
@@ -111,6 +120,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         statistics_freq: int = STATISTICS_FREQ,
         max_overhead: float | None = None,
         statistics: Sequence[str] = (),
+        dead_after: int | None = None,
         alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
     ):
@@ -133,12 +143,14 @@ class PenaltyMonitor(keras.callbacks.Callback):
             max_overhead, statistics_freq
         )
         self.statistics: tuple[str, ...] = check_names(statistics)
+        self.dead_after: int | None = check_dead_after(dead_after)
         self.alerts = alerts
         self.on_finding = on_finding
         self._start()
 
     def _start(self) -> None:
         """What is not carried into a copy."""
+        self._window = DeadWindow(self.dead_after)
         self._alerts = Alerts(self.alerts, self.on_finding)
         self._session: Session | None = None
         self._runs: Runs | None = None
@@ -175,6 +187,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._pace = FixedPace(0)
         if self.log_dir is not None:
             self._session.record_also(self.statistics)
+            if self.statistics_freq:
+                self._session.follow_units()
             if self.max_overhead is not None:
                 self._pace = MeasuredPace(self.max_overhead)
             else:
@@ -185,6 +199,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._steps = None
         self._runs = None
         self._alerts.start()
+        self._window = DeadWindow(self.dead_after)
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -217,8 +232,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
             return
         if self._steps >= self._last_written + self.update_freq:
             self._last_written = self._steps
-            if keras.backend.backend() == "jax":
-                self._session.model.jax_state_sync()
+            backend.sync_variables(self._session.model)
             means = self._session.means("train")
             self._runs.attempt(self._runs.write_batch, means, self._steps)
 
@@ -287,7 +301,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
     ) -> list[Finding]:
         snapshots, optional = {}, {}
         if self.statistics_freq:
-            snapshots = self._session.state.snapshots()
+            snapshots = self._window.after_epoch(
+                self._session.state.snapshots()
+            )
             optional = self._session.state.optional_values(self.statistics)
         findings = self._findings(logs, means, snapshots)
         self._runs.attempt(self._runs.add_findings, epoch, findings)

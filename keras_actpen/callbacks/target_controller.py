@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.control_rules import GECO, PI, Limits, get_rule
 from keras_actpen.callbacks.measures import (
@@ -186,9 +187,7 @@ class TargetController(keras.callbacks.Callback):
     ) -> None:
         """Move the coefficient if the last step was measured."""
         if self._pending:
-            # The trainer on JAX keeps the values apart while an epoch runs.
-            if keras.backend.backend() == "jax":
-                self._fitted.jax_state_sync()
+            backend.sync_variables(self._fitted)
             self._move()
         steps = self._fitted.steps_per_execution
         if self.update_freq == "epoch":

@@ -1,17 +1,20 @@
 """What one training or evaluation of a model accumulates."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
-
-import keras
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.capture import ActivationSpec, Watched
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
-from keras_actpen.instrumentation.host_state import HostStatistics, HostTotals
+from keras_actpen.instrumentation.host_state import (
+    HostSinceFired,
+    HostStatistics,
+    HostTotals,
+)
 from keras_actpen.instrumentation.term_totals import TermKey, TermTotals
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.statistics.activation_statistics import ActivationStatistics
@@ -21,6 +24,12 @@ from keras_actpen.statistics.optional import (
     STATES,
     OptionalStatistic,
     Values,
+)
+from keras_actpen.statistics.since_fired import (
+    Fired,
+    SinceFired,
+    either,
+    fired_in,
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
@@ -69,10 +78,18 @@ class RunState:
             if self.is_on_host
             else ActivationStatistics(units)
         )
+        self._units = units
+        # None until it is asked for.
+        self.since_fired: SinceFired | HostSinceFired | None = None
         # Those that were asked for, by their class.
         self.optional: dict[
             PlaceKey, dict[type[OptionalStatistic], OptionalStatistic]
         ] = {key: {} for key in self.places}
+
+    def follow_units(self) -> None:
+        """Keep at every step which units have fired."""
+        kind = HostSinceFired if self.is_on_host else SinceFired
+        self.since_fired = kind(self._units)
 
     def add_optional(self, names: Iterable[str]) -> None:
         """Take the statistics of these names too, where they have a sense."""
@@ -97,34 +114,45 @@ class RunState:
 
     def snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
         """Statistics of every watched place."""
-        return dict(zip(self.places, self.statistics.read(), strict=True))
+        found = dict(zip(self.places, self.statistics.read(), strict=True))
+        if self.since_fired is not None:
+            for key, seen in zip(
+                self.places, self.since_fired.read(), strict=True
+            ):
+                if seen is not None:
+                    since, positions = seen
+                    found[key] = dataclasses.replace(
+                        found[key], since_fired=since, positions=positions
+                    )
+        return found
 
-    def parts(self) -> list[DeviceState]:
+    def device_states(self) -> list[DeviceState]:
         """The layers that hold the variables."""
-        parts = [*self.totals.values(), *self._of_activations()]
-        return [part for part in parts if isinstance(part, DeviceState)]
+        states = [*self.totals.values(), self.since_fired, *self._of_period()]
+        return [one for one in states if isinstance(one, DeviceState)]
 
-    def _of_activations(self) -> list[DeviceState | HostStatistics]:
+    def _of_period(self) -> list[DeviceState | HostStatistics]:
+        """What is known of the activations of a period."""
         optional = (states.values() for states in self.optional.values())
         return [self.statistics, *itertools.chain(*optional)]
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
-        parts = self._of_activations() if phase == "train" else []
+        states = self._of_period() if phase == "train" else []
         if phase in self.totals:
-            parts.append(self.totals[phase])
-        for part in parts:
-            part.reset()
+            states.append(self.totals[phase])
+        for one in states:
+            one.reset()
 
     def install(self) -> None:
         """Hand the state through the steps of the model."""
-        for part in self.parts():
-            internals.track(self._holder(), part)
+        for one in self.device_states():
+            internals.track(self._holder(), one)
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for part in self.parts():
-            internals.untrack(self._holder(), part)
+        for one in self.device_states():
+            internals.untrack(self._holder(), one)
 
     def _holder(self) -> PenalizedLayer:
         return next(iter(self.layers.values()))
@@ -132,6 +160,8 @@ class RunState:
 
 class TermRecorder:
     """Adds the terms of one step to the model's state, as part of the step.
+
+    In training it also notes which units fire, if that is asked for.
 
     Args:
         state: The state.
@@ -147,6 +177,8 @@ class TermRecorder:
         # Not their values: torch runs the gradients in the order in which
         # values are computed, and a step in another order takes longer.
         self._unadded: list[tuple[str, Callable[[], dict[str, Tensor]]]] = []
+        self._since_fired = state.since_fired if phase == "train" else None
+        self._fired: dict[int, Fired] = {}
 
     def record(
         self,
@@ -156,41 +188,48 @@ class TermRecorder:
     ) -> None:
         """Take one call of one layer."""
         path = self.state.paths.get(id(layer))
-        if path is None or not layer.terms:
+        if path is None:
             return
-        if _running_trace() is self._trace:
+        # Else these tensors are out of scope when the step ends: add them now.
+        waits = _running_trace() == self._trace
+        if layer.terms and waits:
             self._unadded.append((path, terms))
+        elif layer.terms:
+            values = {(path, name): value for name, value in terms().items()}
+            self.state.totals[self.phase].add(values, self.samples, 0.0)
+        if self._since_fired is None:
             return
-        # Nobody can at the end of the step.
-        values = {(path, name): value for name, value in terms().items()}
-        self.state.totals[self.phase].add(values, self.samples, 0.0)
+        fired = self._fired_units(path, watched)
+        if not waits:
+            self._since_fired.update(fired)
+            return
+        for row, new in fired.items():
+            before = self._fired.get(row)
+            self._fired[row] = new if before is None else either(before, new)
+
+    def _fired_units(self, path: str, watched: Watched) -> dict[int, Fired]:
+        """Which units have fired in a call, by rows."""
+        fired = {}
+        for place, tensors in watched.items():
+            row = self.state.rows[path, place]
+            units = self._since_fired.units(row)
+            new = fired_in(tensors, units) if units else None
+            if new is not None:
+                fired[row] = new
+        return fired
 
     def finish(self) -> None:
         """End the step: count its samples, add all that could wait at once."""
-        if self.phase in self.state.totals:
-            totals = self.state.totals[self.phase]
-            totals.add(self._unadded_values(), self.samples, 1.0)
-
-    def finish_functional(self, sums: Tensor) -> Tensor:
-        """End a step of JAX, whose variables' values are handed on.
-
-        Args:
-            sums: Value of `TermTotals.sums` after the step.
-
-        Returns:
-            The value to hand on.
-        """
-        totals = self.state.totals[self.phase]
-        values = self._unadded_values()
-        return totals.sums_after(sums, values, self.samples, 1.0)
-
-    def _unadded_values(self) -> dict[TermKey, Tensor]:
+        if self._fired:
+            self._since_fired.update(self._fired)
+        if self.phase not in self.state.totals:
+            return
         values: dict[TermKey, Tensor] = {}
         for path, terms in self._unadded:
             for name, value in terms().items():
                 before = values.get((path, name))
                 values[path, name] = value if before is None else before + value
-        return values
+        self.state.totals[self.phase].add(values, self.samples, 1.0)
 
 
 class StatisticsRecorder(TermRecorder):
@@ -215,7 +254,7 @@ class StatisticsRecorder(TermRecorder):
         path = self.state.paths.get(id(layer))
         if path is None:
             return
-        if _running_trace() is not self._seen_in:
+        if _running_trace() != self._seen_in:
             self._seen_in = _running_trace()
             self._seen.clear()
             self._unjoined.clear()
@@ -236,7 +275,7 @@ class StatisticsRecorder(TermRecorder):
         seen.append((activations, mask))
         if len(seen) == 1:
             return
-        if self._seen_in is self._trace:
+        if self._seen_in == self._trace:
             self._unjoined[key] = None
         else:
             statistics.update_histogram(row, *_joined(seen))
@@ -250,16 +289,14 @@ class StatisticsRecorder(TermRecorder):
             )
 
 
-def _running_trace() -> object:
+def _running_trace() -> tuple[object, object]:
     """What the running call is traced into.
 
-    Tensors that are made while it is the same object can be used together.
-    On JAX nothing leaves a function that is being differentiated but what it
+    Tensors that are made while it is the same can be used together. On JAX
+    nothing leaves a function that is being differentiated but what it
     returns, and each functional call of a model has a scope of its own.
     """
-    if keras.backend.backend() == "jax":
-        return internals.stateless_scope()
-    return backend.running_graph()
+    return internals.stateless_scope(), backend.running_graph()
 
 
 def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:

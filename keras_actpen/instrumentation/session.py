@@ -83,9 +83,20 @@ class Session:
         self.optional.update(names)
         with backend.strategy_scope(self.model):
             self.state.add_optional(names)
-        # They are made for the variables that there were.
+        self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        """Make the functions anew: they are made for variables as they were."""
         self.restore_functions()
         self.functions.clear()
+
+    def follow_units(self) -> None:
+        """Keep at every step which units have fired, from now on."""
+        if self.state.since_fired is None:
+            with backend.strategy_scope(self.model):
+                self.state.follow_units()
+            self._forget_functions()
+        self.state.since_fired.reset()
 
     def install(self, user: keras.callbacks.Callback) -> None:
         """Start to hand the state through the model's steps.
@@ -179,11 +190,9 @@ class Session:
     def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a step in which changed coefficients are seen.
 
-        Only on JAX is there something to do: its trainer keeps the values of
-        variables apart while an epoch runs, and loses what a batch hook
-        assigns without `model.jax_state_sync()`.
+        Only where `backend.hands_state_through` is there something to do.
         """
-        if keras.backend.backend() != "jax":
+        if not backend.hands_state_through():
             return args
         changes = 0
         for one in self._coefficients:
@@ -216,28 +225,24 @@ class Session:
         sums = self.state.totals[phase].current()
         return step_logs.with_totals(logs, self.keys, sums)
 
-    def with_totals_functional(
+    def end_functional_step(
         self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
     ) -> tuple[Any, tuple[Any, ...]]:
-        """Logs and state of a step of JAX, which is ended.
+        """End a step that hands the values of the model's variables through.
 
         Args:
             logs: What the model's own step returned.
             state: Values of the model's variables, likewise.
             recorder: What has recorded the step.
+
+        Returns:
+            The logs and the values to hand on.
         """
-        phase = recorder.phase
-        if phase not in self.state.totals:
-            return logs, state
         trainable, non_trainable, *others = state
-        sums = self.state.totals[phase].sums
-        position = next(
-            index
-            for index, variable in enumerate(self.model.non_trainable_variables)
-            if variable is sums
-        )
-        non_trainable = list(non_trainable)
-        new = recorder.finish_functional(non_trainable[position])
-        non_trainable[position] = new
-        logs = step_logs.with_totals(logs, self.keys, new[0])
+        variables = self.model.non_trainable_variables
+        values = zip(variables, non_trainable, strict=True)
+        with keras.StatelessScope(state_mapping=list(values)) as scope:
+            recorder.finish()
+            logs = self.with_totals(logs, recorder.phase)
+        non_trainable = [scope.get_current_value(v) for v in variables]
         return logs, (trainable, non_trainable, *others)

@@ -63,7 +63,7 @@ def measure(
         ValueError: If it is below 1 or `x` has no samples.
     """
     state = RunState(layers)
-    kept = [variable for part in state.parts() for variable in part.variables]
+    kept = [v for one in state.device_states() for v in one.variables]
     samples, loss = 0, 0.0
     for size, (batch_x, batch_y) in batches((x, y), batch_size):
         recorder = StatisticsRecorder(
