@@ -64,6 +64,21 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def is_hidden_from_tapes() -> bool:
+    """Whether no gradient tape of TensorFlow sees what is computed here.
+
+    So it is in the forward pass of `tf.recompute_grad`, which runs a second
+    time, and is seen, when gradients are computed.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    probe = tf.zeros(())
+    with tf.GradientTape() as tape:
+        tape.watch(probe)
+        seen = tf.identity(probe)
+    return tape.gradient(seen, probe) is None
+
+
 def running_graph() -> object:
     """The graph that running code is traced into, or None.
 

@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
+import keras
+
 from keras_actpen import backend, internals
 from keras_actpen.attach.capture import ActivationSpec, Watched
 from keras_actpen.attach.penalized_layer import PenalizedLayer
@@ -179,6 +181,8 @@ class TermRecorder:
         self._unadded: list[tuple[str, Callable[[], dict[str, Tensor]]]] = []
         self._since_fired = state.since_fired if phase == "train" else None
         self._fired: dict[int, Fired] = {}
+        # By layers, the outermost layer of a call that may be repeated.
+        self._repeatable: dict[int, keras.layers.Layer] = {}
 
     def record(
         self,
@@ -188,8 +192,32 @@ class TermRecorder:
     ) -> None:
         """Take one call of one layer."""
         path = self.state.paths.get(id(layer))
-        if path is None:
+        if path is None or self._is_repeated(layer):
             return
+        self._add(path, layer, watched, terms)
+
+    def _is_repeated(self, layer: PenalizedLayer) -> bool:
+        """Whether the gradients repeat a call, by `tf.recompute_grad`.
+
+        It then starts below the model, or wherever the first one started.
+        """
+        if self.phase != "train":
+            return False
+        is_hidden = backend.is_hidden_from_tapes()
+        if not (is_hidden or id(layer) in self._repeatable):
+            return False
+        entry = internals.entry_layer(layer)
+        first = self._repeatable.setdefault(id(layer), entry)
+        return not is_hidden and first is not entry
+
+    def _add(
+        self,
+        path: str,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Add what one call of one layer has shown."""
         # Else these tensors are out of scope when the step ends: add them now.
         waits = _running_trace() == self._trace
         if layer.terms and waits:
@@ -243,17 +271,15 @@ class StatisticsRecorder(TermRecorder):
         # Those called more than once, whose histogram can wait.
         self._unjoined: dict[PlaceKey, None] = {}
 
-    def record(
+    def _add(
         self,
+        path: str,
         layer: PenalizedLayer,
         watched: Watched,
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
-        """Take one call of one layer."""
-        super().record(layer, watched, terms)
-        path = self.state.paths.get(id(layer))
-        if path is None:
-            return
+        """Add what one call of one layer has shown."""
+        super()._add(path, layer, watched, terms)
         if _running_trace() != self._seen_in:
             self._seen_in = _running_trace()
             self._seen.clear()

@@ -57,7 +57,19 @@ class Session:
         Args:
             model: The model.
             layers: Its penalised layers by path, at least one.
+
+        Raises:
+            ValueError: If Keras runs in its NNX mode, on JAX.
         """
+        if backend.hands_state_through() and keras.config.is_nnx_enabled():
+            raise ValueError(
+                "Invalid value received for argument `callbacks`. Expected "
+                "callbacks of keras_actpen only without Keras's NNX mode, "
+                "which compiles the `train_step` of the model's class and "
+                "goes round theirs: start Python with "
+                "KERAS_NNX_ENABLED=false. Received: a callback that records "
+                f"model {model.name!r}, with KERAS_NNX_ENABLED=true"
+            )
         # Kept with the model, for a later `fit` to compile nothing anew, and
         # not on it, because surgery hands a model's attributes on.
         attributes = vars(next(iter(layers.values())))

@@ -48,12 +48,12 @@ class Measures(NamedTuple):
 class Counts(NamedTuple):
     """The counts of a row, each in two words, in front of its buckets."""
 
-    finite: Tensor
-    zeros: Tensor
-    nonfinite: Tensor
+    finite: Tensor = 0
+    zeros: Tensor = 0
+    nonfinite: Tensor = 0
 
 
-_WORDS = 2 * len(Counts._fields)
+_WORDS = 2 * len(Counts())
 
 
 class Elements:
@@ -119,7 +119,7 @@ class ActivationStatistics(DeviceState):
         super().__init__()
         rows = len(units)
         self.measures: keras.Variable = state_variable(
-            (rows, len(Measures._fields)), "measures", initializer=_start
+            (rows, len(Measures())), "measures", initializer=_start
         )
         # The lower words of `Counts`, the upper ones, then the buckets.
         self.counts: keras.Variable = state_variable(
@@ -225,7 +225,7 @@ class ActivationStatistics(DeviceState):
     def _measures(self, row: int) -> Measures:
         """The float columns of a row by name."""
         state = ops.convert_to_tensor(self.measures)[row]
-        return Measures(*(state[i] for i in range(len(Measures._fields))))
+        return Measures(*(state[i] for i in range(len(Measures()))))
 
     def _histogram(self, new: Elements) -> tuple[list[Tensor], Tensor]:
         """Outer edges and counts of the histogram of one batch.

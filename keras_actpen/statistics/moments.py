@@ -21,12 +21,13 @@ class Moments(NamedTuple):
     def scaled(self, factor: Any) -> "Moments":
         """Those of the numbers times a factor."""
         square = factor * factor
-        scaled = Moments(self.n, self.mean * factor, self.second * square)
+        two = self.n, self.mean * factor, self.second * square
         if self.third is None:
-            return scaled
-        return scaled._replace(
-            third=self.third * (square * factor),
-            fourth=self.fourth * (square * square),
+            return Moments(*two)
+        return Moments(
+            *two,
+            self.third * (square * factor),
+            self.fourth * (square * square),
         )
 
     def merge(self, other: "Moments", n: Any) -> "Moments":
@@ -45,19 +46,20 @@ class Moments(NamedTuple):
         delta = other.mean - self.mean
         is_vector = len(getattr(delta, "shape", ())) == 1
         square = delta[:, None] * delta if is_vector else delta * delta
-        merged = Moments(
+        two = (
             self.n + other.n,
             self.mean + delta * b,
             a * self.second + b * other.second + a * b * square,
         )
         if self.third is None:
-            return merged
-        return merged._replace(
-            third=a * self.third
+            return Moments(*two)
+        return Moments(
+            *two,
+            a * self.third
             + b * other.third
             + a * b * (a - b) * delta**3
             + 3 * a * b * delta * (other.second - self.second),
-            fourth=a * self.fourth
+            a * self.fourth
             + b * other.fourth
             + a * b * (a * a - a * b + b * b) * delta**4
             + 6 * a * b * square * (a * other.second + b * self.second)

@@ -8,10 +8,13 @@ from keras import layers, ops
 from models import FEATURES, assert_same_arrays, data, sequential
 
 from keras_actpen import (
+    PenalizedLayer,
     PenaltyMonitor,
+    TargetController,
     attach_penalty,
     detach_penalty,
     penalized_layers,
+    penalties,
     watch_activations,
 )
 from keras_actpen.instrumentation.run_state import StatisticsRecorder
@@ -788,3 +791,65 @@ def test_sums_in_the_logs_of_a_step_are_those_of_that_step():
     totals.add({key: ops.convert_to_tensor(3.0)}, 4.0, 1.0)
     assert ops.convert_to_numpy(first).tolist() == [8.0, 4.0]
     assert ops.convert_to_numpy(totals.current()).tolist() == [20.0, 8.0]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras has NNX on JAX")
+@pytest.mark.parametrize(
+    "callback",
+    [PenaltyMonitor(None), TargetController("dense_4/l2", 0.5, "value")],
+    ids=["monitor", "controller"],
+)
+def test_the_nnx_mode_is_refused(monkeypatch, callback):
+    """There the class's own train_step runs, and nothing would be recorded."""
+    monkeypatch.setattr(keras.config, "is_nnx_enabled", lambda: True)
+    with pytest.raises(ValueError, match="NNX") as caught:
+        fit(quick(), callback)
+    assert str(caught.value) == (
+        "Invalid value received for argument `callbacks`. Expected callbacks "
+        "of keras_actpen only without Keras's NNX mode, which compiles the "
+        "`train_step` of the model's class and goes round theirs: start "
+        "Python with KERAS_NNX_ENABLED=false. Received: a callback that "
+        "records model 'counted', with KERAS_NNX_ENABLED=true"
+    )
+
+
+class Recomputed(keras.Model):
+    """Runs a layer a second time when gradients are computed, on TensorFlow."""
+
+    def __init__(self):
+        super().__init__()
+        hidden = layers.Dense(3, activation="relu", name="hidden")
+        self.hidden = PenalizedLayer(hidden, penalties.L2(0.5))
+
+    def build(self, shape):
+        self.hidden(ops.zeros((1, *shape[1:])))
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.recompute_grad(self.hidden)(x)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.recompute_grad")
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_recomputed_layer_counts_once(tmp_path, run_eagerly):
+    model = Recomputed()
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "mse",
+        run_eagerly=run_eagerly,
+        jit_compile=False,
+    )
+    x, _ = data(8)
+    hidden = ops.convert_to_numpy(model(x))
+    history = model.fit(
+        x,
+        hidden,
+        batch_size=4,
+        verbose=0,
+        callbacks=[PenaltyMonitor(tmp_path, statistics_freq=1, alerts=())],
+    ).history
+    term = 0.5 * np.square(hidden).sum() / 8
+    (key,) = (key for key in history if key.startswith("penalty/"))
+    np.testing.assert_allclose(history[key], term, rtol=1e-5)
+    np.testing.assert_allclose(history["loss"], term, rtol=1e-5)
