@@ -53,6 +53,8 @@ class Reading:
         if name == "zero_fraction":
             return (new.zeros - old.zeros) / count
         if name == "l0":
+            if new.fired is None:
+                return math.nan
             elements = count + new.nonfinite - old.nonfinite
             fired = count - (new.zeros - old.zeros)
             return fired / elements * len(new.fired)
@@ -86,3 +88,19 @@ def check_target(target: Any, measure: str) -> float:
     return check_number(
         "target", target, "a finite number > 0", lambda value: value > 0
     )
+
+
+def check_units(target: float, measure: str, term: TermRef) -> None:
+    """Refuse a mean number of units that the layer cannot have.
+
+    Raises:
+        ValueError: If `target` is above the number of units.
+    """
+    place = term.layer.terms[term.name].place
+    units = term.layer.place_units.get(place)
+    if measure == "l0" and units is not None and target > units:
+        raise ValueError(
+            "Invalid value received for argument `target`. Expected a mean "
+            f"number of units that fire, at most the {units} of the term "
+            f"{term.key!r}. Received: target={target}"
+        )

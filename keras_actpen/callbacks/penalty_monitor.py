@@ -20,6 +20,7 @@ from keras_actpen.statistics.findings import THRESHOLDS, Finding
 from keras_actpen.statistics.optional import check_names
 from keras_actpen.statistics.since_fired import DeadWindow, check_dead_after
 from keras_actpen.statistics.snapshot import Snapshots
+from keras_actpen.statistics.unit_values import UnitValues, unit_values
 from keras_actpen.tensorboard.pacing import FixedPace, MeasuredPace
 
 if TYPE_CHECKING:
@@ -163,6 +164,18 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._epoch_start = self._last_written = 0
         self._fit_params: Any = _NO_FIT
         self._validation: dict[str, float] | None = None
+        # What each unit did in the last epoch, as `unit_statistics` has it.
+        self._units: dict[str, UnitValues] = {}
+
+    @property
+    def unit_statistics(self) -> dict[str, UnitValues]:
+        """What each unit did in the last epoch, by the path of its layer.
+
+        `rate` is that of the instrumented steps, `since_fired` that of all
+        steps of the training; `rms` is there with
+        `statistics=("unit_rms",)`, `mean` and `max` are not.
+        """
+        return dict(self._units)
 
     def __getstate__(self) -> dict[str, Any]:
         """Arguments only: Keras Tuner deep-copies callbacks."""
@@ -305,6 +318,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
                 self._session.state.snapshots()
             )
             optional = self._session.state.optional_values(self.statistics)
+        self._units = unit_values(snapshots, optional)
         findings = self._findings(logs, means, snapshots)
         self._runs.attempt(self._runs.add_findings, epoch, findings)
         has_histograms = (

@@ -14,6 +14,7 @@ from keras_actpen.callbacks.measures import (
     TOLERANCE,
     Reading,
     check_target,
+    check_units,
 )
 from keras_actpen.callbacks.term_refs import (
     TermRef,
@@ -57,8 +58,9 @@ class TargetController(keras.callbacks.Callback):
         term: `"path/term"`, as in `penalty_terms`, or the name of a term
             that only one layer has.
         target: What to hold the measure at.
-        measure: `"zero_fraction"` (exact zeros), `"mean"` or `"rms"` of the
-            activations that the term penalises, on the measured steps; or
+        measure: `"zero_fraction"` (exact zeros), `"l0"` (mean number of units
+            that fire per position), `"mean"` or `"rms"` of the activations
+            that the term penalises, on the measured steps; or
             `"value"`, the term without its coefficient, the mean over all
             steps since the last move in the same epoch.
         rule: `"geco"`, which multiplies; `"pi"`, which adds and suits a
@@ -157,6 +159,7 @@ class TargetController(keras.callbacks.Callback):
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._site = find_term(self._fitted, self.term)
+        check_units(self.target, self.measure, self._site)
         attached = self._site.attached
         if attached == 0:
             raise ValueError(

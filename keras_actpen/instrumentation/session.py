@@ -10,11 +10,12 @@ from keras_actpen import backend, internals
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.instrumentation import step_logs
-from keras_actpen.instrumentation.run_state import RunState, TermRecorder
+from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.instrumentation.step_function import (
     StepFunction,
     Stopwatch,
 )
+from keras_actpen.instrumentation.step_recorders import TermRecorder
 
 
 class Session:

@@ -15,12 +15,12 @@ from keras import ops, tree
 from keras_actpen import backend, internals
 from keras_actpen.attach import recording
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.instrumentation import run_state, step_logs
+from keras_actpen.instrumentation import step_logs, step_recorders
 from keras_actpen.internals.attributes import attribute_in_front
 
 _RECORDERS = {
-    "terms": run_state.TermRecorder,
-    "statistics": run_state.StatisticsRecorder,
+    "terms": step_recorders.TermRecorder,
+    "statistics": step_recorders.StatisticsRecorder,
 }
 
 _RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}

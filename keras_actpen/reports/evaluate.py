@@ -13,10 +13,8 @@ from keras_actpen import backend
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key, recording
-from keras_actpen.instrumentation.run_state import (
-    RunState,
-    StatisticsRecorder,
-)
+from keras_actpen.instrumentation.run_state import RunState
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.reports.probes import loss_arguments
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 

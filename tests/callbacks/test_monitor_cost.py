@@ -12,7 +12,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from keras_actpen import PenaltyMonitor, attach_penalty, backend
 from keras_actpen.callbacks import penalty_monitor
-from keras_actpen.instrumentation.run_state import StatisticsRecorder
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.statistics.optional import CURVES, DEFINITIONS, STATES
 from keras_actpen.tensorboard.pacing import MeasuredPace
 

@@ -17,7 +17,7 @@ from keras_actpen import (
     penalties,
     watch_activations,
 )
-from keras_actpen.instrumentation.run_state import StatisticsRecorder
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.instrumentation.term_totals import TermTotals
 
 BACKEND = keras.backend.backend()
@@ -242,11 +242,22 @@ def test_a_plain_step_holds_no_statistic(tmp_path):
         found[frequency] = compiled
     terms = found[2].recorded["terms"]
     statistics = found[2].recorded["statistics"]
-    assert sorted(terms) == sorted(found[0].recorded["terms"])
+    # One largest and one smallest value a unit, and where they are 0.
+    only_terms = found[0].recorded["terms"]
+    for name in (
+        ("Max", "Min")
+        if BACKEND == "tensorflow"
+        else (
+            "reduce_max",
+            "reduce_min",
+        )
+    ):
+        assert terms.count(name) == only_terms.count(name) + 1
+    assert len(terms) - len(only_terms) < 60
     # A few sums for the terms, ten times as much for the statistics.
     plain = len(found[2].plain)
     assert plain < len(terms)
-    assert len(statistics) - plain > 3 * (len(terms) - plain)
+    assert len(statistics) - plain > 3 * (len(only_terms) - plain)
     counting = "DenseBincount" if BACKEND == "tensorflow" else "scatter-add"
     counts = [
         operations.count(counting)
