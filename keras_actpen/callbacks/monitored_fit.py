@@ -14,6 +14,8 @@ from keras_actpen.instrumentation.instrumented_steps import (
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.findings import Finding
+from keras_actpen.statistics.since_fired import DeadWindow
+from keras_actpen.statistics.unit_values import UnitValues, unit_values
 from keras_actpen.tensorboard.epoch_data import Recorded, number
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Arguments(Protocol):
     statistics_freq: int
     max_overhead: float | None
     statistics: tuple[str, ...]
+    dead_after: int | None
     validation_statistics: bool
     images: bool
     alerts: Sequence[str] | Mapping[str, float | None]
@@ -53,6 +56,9 @@ class MonitoredFit:
         self._session = session
         self._directory = directory
         self._alerts = Alerts(monitor.alerts, monitor.on_finding)
+        self._window = DeadWindow(monitor.dead_after)
+        # What each unit did in the last epoch, by the path of its layer.
+        self.units: dict[str, UnitValues] = {}
         self._runs: Runs | None = None
         self._pace: EveryNthStep | StepsWithinOverhead = EveryNthStep(0)
         self._validation_pace = EveryNthStep(0)
@@ -68,6 +74,8 @@ class MonitoredFit:
         """Choose how instrumented steps are chosen."""
         monitor = self._monitor
         self._session.record_also(monitor.statistics)
+        if monitor.statistics_freq:
+            self._session.follow_units()
         self._pace = EveryNthStep(monitor.statistics_freq)
         if monitor.max_overhead is not None:
             self._pace = StepsWithinOverhead(monitor.max_overhead)
@@ -138,8 +146,7 @@ class MonitoredFit:
             return
         if self._steps >= self._last_written + freq:
             self._last_written = self._steps
-            if keras.backend.backend() == "jax":
-                self.model.jax_state_sync()
+            backend.sync_variables(self.model)
             means = self._session.means("train")
             self._runs.attempt(self._runs.write_batch, means, self._steps)
 
@@ -201,8 +208,10 @@ class MonitoredFit:
         if self._runs is None or not self._monitor.statistics_freq:
             return Recorded(means)
         state = self._session.state
+        snapshots = self._window.after_epoch(state.snapshots())
         optional = state.optional_values(self._monitor.statistics)
-        return Recorded(means, state.snapshots(), optional)
+        self.units = unit_values(snapshots, optional)
+        return Recorded(means, snapshots, optional)
 
     def _write_epoch(
         self,

@@ -17,6 +17,8 @@ from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.findings import THRESHOLDS
 from keras_actpen.statistics.optional import check_names
+from keras_actpen.statistics.since_fired import check_dead_after
+from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
 
 _NO_FIT = object()
@@ -67,6 +69,14 @@ class PenaltyMonitor(keras.callbacks.Callback):
             `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
             `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
             text page in TensorBoard defines them.
+        dead_after: How many positions a unit must not have fired in to be
+            called dead, masked ones left out; of a layer of shape
+            `(batch, ..., units)` each sample has as many as the axes between
+            make. Every step counts, across epochs, from the beginning of the
+            `fit`, also of one that is resumed. `None` stands for the
+            positions of the first epoch, but at least 10,000. As long as
+            there were fewer, all that there were are judged by;
+            `dead_window` in TensorBoard is their number.
         validation_statistics: Whether to take statistics and histograms of
             the validation too, on its first step and on every
             `statistics_freq`-th; the curves are in the run of the validation.
@@ -80,11 +90,11 @@ class PenaltyMonitor(keras.callbacks.Callback):
             and when they are found: `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 samples a unit at least, of several epochs if one
-            has less; `"saturated"`, half of the activations or more close to
-            a bound of tanh, sigmoid and the like; `"dominating"`, half of the
-            loss or more is the layer's penalty; `"negligible"`, less than
-            0.0001 of it is, but not 0, not in the first epoch and not where
+            judged by 100 positions at least, see `dead_after`;
+            `"saturated"`, half of the activations or more close to a bound of
+            tanh, sigmoid and the like; `"dominating"`, half of the loss or
+            more is the layer's penalty; `"negligible"`, less than 0.0001 of
+            it is, but not 0, not in the first epoch and not where
             units are dead. The thresholds of the last four are shares, from
             0 to 1. Without a `log_dir` only the terms are judged, not the
             activations. The findings are in TensorBoard's text page too, as
@@ -110,6 +120,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         statistics: Sequence[str] = (),
         validation_statistics: bool = False,
         images: bool = False,
+        dead_after: int | None = None,
         alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
     ):
@@ -134,6 +145,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self.statistics: tuple[str, ...] = check_names(statistics)
         self.validation_statistics = validation_statistics
         self.images = images
+        self.dead_after: int | None = check_dead_after(dead_after)
         self.alerts = alerts
         self.on_finding = on_finding
         Alerts(alerts, on_finding)  # checks both
@@ -150,6 +162,16 @@ class PenaltyMonitor(keras.callbacks.Callback):
         # The run in it.
         self._run: str | None = None
         self._is_copy = False
+
+    @property
+    def unit_statistics(self) -> dict[str, UnitValues]:
+        """What each unit did in the last epoch, by the path of its layer.
+
+        `rate` is that of the instrumented steps, `since_fired` that of all
+        steps of the training; `rms` is there with
+        `statistics=("unit_rms",)`, `mean` and `max` are not.
+        """
+        return {} if self._fit is None else dict(self._fit.units)
 
     def __getstate__(self) -> dict[str, Any]:
         """Arguments only: Keras Tuner deep-copies callbacks."""

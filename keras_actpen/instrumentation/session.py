@@ -10,11 +10,12 @@ from keras_actpen import backend, internals
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.instrumentation import step_logs
-from keras_actpen.instrumentation.run_state import RunState, TermRecorder
+from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.instrumentation.step_function import (
     StepFunction,
     Stopwatch,
 )
+from keras_actpen.instrumentation.step_recorders import TermRecorder
 
 
 class Session:
@@ -64,7 +65,19 @@ class Session:
         Args:
             model: The model.
             layers: Its penalised layers by path, at least one.
+
+        Raises:
+            ValueError: If Keras runs in its NNX mode, on JAX.
         """
+        if backend.hands_state_through() and keras.config.is_nnx_enabled():
+            raise ValueError(
+                "Invalid value received for argument `callbacks`. Expected "
+                "callbacks of keras_actpen only without Keras's NNX mode, "
+                "which compiles the `train_step` of the model's class and "
+                "goes round theirs: start Python with "
+                "KERAS_NNX_ENABLED=false. Received: a callback that records "
+                f"model {model.name!r}, with KERAS_NNX_ENABLED=true"
+            )
         # Kept with the model, for a later `fit` to compile nothing anew, and
         # not on it, because surgery hands a model's attributes on.
         attributes = vars(next(iter(layers.values())))
@@ -90,7 +103,7 @@ class Session:
         self.optional.update(names)
         with backend.strategy_scope(self.model):
             self.state.add_optional(names)
-        self._make_functions_anew()
+        self._forget_functions()
 
     def record_validation(self) -> None:
         """Let evaluations take the statistics too."""
@@ -99,12 +112,20 @@ class Session:
         self.recordable["test"] = self.recordable["train"]
         with backend.strategy_scope(self.model):
             self.state.add_validation()
-        self._make_functions_anew()
+        self._forget_functions()
 
-    def _make_functions_anew(self) -> None:
-        """Forget functions that were made for fewer variables."""
+    def _forget_functions(self) -> None:
+        """Make the functions anew: they are made for variables as they were."""
         self.restore_functions()
         self.functions.clear()
+
+    def follow_units(self) -> None:
+        """Keep at every step which units have fired, from now on."""
+        if self.state.since_fired is None:
+            with backend.strategy_scope(self.model):
+                self.state.follow_units()
+            self._forget_functions()
+        self.state.since_fired.reset()
 
     def install(self, user: keras.callbacks.Callback) -> None:
         """Start to hand the state through the model's steps.
@@ -202,11 +223,9 @@ class Session:
     def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a step in which changed coefficients are seen.
 
-        Only on JAX is there something to do: its trainer keeps the values of
-        variables apart while an epoch runs, and loses what a batch hook
-        assigns without `model.jax_state_sync()`.
+        Only where `backend.hands_state_through` is there something to do.
         """
-        if keras.backend.backend() != "jax":
+        if not backend.hands_state_through():
             return args
         changes = 0
         for one in self._coefficients:
@@ -239,28 +258,24 @@ class Session:
         sums = self.state.totals[phase].current()
         return step_logs.with_totals(logs, self.keys, sums)
 
-    def with_totals_functional(
+    def end_functional_step(
         self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
     ) -> tuple[Any, tuple[Any, ...]]:
-        """Logs and state of a step of JAX, which is ended.
+        """End a step that hands the values of the model's variables through.
 
         Args:
             logs: What the model's own step returned.
             state: Values of the model's variables, likewise.
             recorder: What has recorded the step.
+
+        Returns:
+            The logs and the values to hand on.
         """
-        phase = recorder.phase
-        if phase not in self.state.totals:
-            return logs, state
         trainable, non_trainable, *others = state
-        sums = self.state.totals[phase].sums
-        position = next(
-            index
-            for index, variable in enumerate(self.model.non_trainable_variables)
-            if variable is sums
-        )
-        non_trainable = list(non_trainable)
-        new = recorder.finish_functional(non_trainable[position])
-        non_trainable[position] = new
-        logs = step_logs.with_totals(logs, self.keys, new[0])
+        variables = self.model.non_trainable_variables
+        values = zip(variables, non_trainable, strict=True)
+        with keras.StatelessScope(state_mapping=list(values)) as scope:
+            recorder.finish()
+            logs = self.with_totals(logs, recorder.phase)
+        non_trainable = [scope.get_current_value(v) for v in variables]
         return logs, (trainable, non_trainable, *others)

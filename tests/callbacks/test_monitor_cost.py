@@ -15,7 +15,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from keras_actpen import PenaltyMonitor, attach_penalty, backend
 from keras_actpen.callbacks import monitored_fit
 from keras_actpen.instrumentation.instrumented_steps import StepsWithinOverhead
-from keras_actpen.instrumentation.run_state import StatisticsRecorder
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.statistics.optional import CURVES, DEFINITIONS, STATES
 from keras_actpen.tensorboard import heat_map
 

@@ -32,9 +32,13 @@ NAMES = [
     "max",
     "rms",
     "zero_fraction",
+    "l0",
     "dead_fraction",
+    "dead_window",
     "nonfinite",
 ]
+# What is not known where units are not told apart.
+WITHOUT_UNITS = dict.fromkeys(("l0", "dead_fraction", "dead_window"), np.nan)
 FLOATS = st.floats(width=32, allow_subnormal=False)
 
 
@@ -96,7 +100,7 @@ def buckets(values):
 
 
 def expected(values, mask=None):
-    """The eight statistics with NumPy in float64."""
+    """The statistics with NumPy in float64."""
     values = np.asarray(values, "float64")
     if mask is not None:
         values = values[mask]
@@ -105,6 +109,7 @@ def expected(values, mask=None):
     result = dict.fromkeys(NAMES, np.nan)
     if values.size:
         result["nonfinite"] = values.size - finite.size
+        result["dead_window"] = len(values)
     if finite.size:
         fires = np.isfinite(values) & (values != 0)
         result |= {
@@ -114,6 +119,7 @@ def expected(values, mask=None):
             "max": finite.max(),
             "rms": np.sqrt(np.mean(finite**2)),
             "zero_fraction": np.mean(finite == 0),
+            "l0": fires.sum(axis=1).mean(),
             "dead_fraction": np.mean(~fires.any(axis=0)),
         }
     return result
@@ -124,7 +130,7 @@ def assert_values(actual, reference, rtol=2e-6):
     # A mean near 0 is as exact as the values that it averages.
     scale = np.nan_to_num(reference["rms"])
     for name in NAMES:
-        exact = name not in ("mean", "std", "rms")
+        exact = name not in ("mean", "std", "rms", "l0")
         np.testing.assert_allclose(
             actual[name],
             reference[name],
@@ -187,7 +193,7 @@ def test_one_batch_equals_numpy_and_tensorboard(case, jit):
     snapshot = watch([values], units=units, jit=jit)
     reference = expected(values if units else values[:, None])
     if not units:
-        reference["dead_fraction"] = np.nan
+        reference |= WITHOUT_UNITS
     assert_values(snapshot.values(), reference)
     np.testing.assert_array_equal(snapshot.histogram, buckets(values))
 
@@ -311,7 +317,7 @@ def test_a_unit_is_dead_only_if_it_never_fired():
 def test_unknown_units_have_no_dead_fraction():
     snapshot = watch([CASES["dense"]], units=False)
     assert snapshot.fired is None
-    reference = expected(CASES["dense"]) | {"dead_fraction": np.nan}
+    reference = expected(CASES["dense"]) | WITHOUT_UNITS
     assert_values(snapshot.values(), reference)
 
 
@@ -423,7 +429,7 @@ def snapshot_of(values):
     return StatisticsSnapshot(
         count=finite.size,
         mean=finite.mean(),
-        m2=np.sum((finite - finite.mean()) ** 2),
+        variance=np.mean((finite - finite.mean()) ** 2),
         minimum=finite.min(),
         maximum=finite.max(),
         zeros=np.sum(finite == 0),
@@ -647,7 +653,7 @@ REPLICAS = """
 
     import numpy as np
 
-    from keras_actpen.optional_statistics import STATES
+    from keras_actpen.statistics.optional import STATES
     from test_activation_statistics import small_model
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

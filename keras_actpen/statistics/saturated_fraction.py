@@ -17,7 +17,7 @@ from keras_actpen.statistics.device_state import (
     state_variable,
     total,
 )
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.optional_statistic import OptionalStatistic, Values
 
 BOUNDS = {
     "tanh": (-1.0, 1.0),

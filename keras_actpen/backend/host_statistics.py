@@ -8,7 +8,7 @@ part by part, in a processor's cache. The statistics of 65,000 elements, or of
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,32 +20,8 @@ if keras.backend.backend() == "torch":
     import torch
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Statistics of the elements of a tensor.
-
-    Attributes:
-        nonfinite: How many are not masked, but not finite.
-        fired: For each unit how many are finite and not 0.
-        count: How many are finite and not masked; of these are
-        zeros: how many are 0;
-        mean: the mean, 0 of none;
-        m2: the sum of the squared deviations from it;
-        low, high: smallest and largest, `inf` and `-inf` of none;
-        edges: smallest and largest other than 0, None of none;
-        buckets: counts of those in equal buckets between them.
-    """
-
-    nonfinite: int
-    fired: np.ndarray
-    count: int
-    zeros: int
-    mean: float = 0.0
-    m2: float = 0.0
-    low: float = float("inf")
-    high: float = float("-inf")
-    edges: tuple[float, float] | None = None
-    buckets: np.ndarray | None = None
+# The histogram: its outer edges, and the counts of the buckets between them.
+Buckets = tuple[float, float, np.ndarray]
 
 
 def is_on_host() -> bool:
@@ -59,7 +35,9 @@ def is_on_host() -> bool:
     return keras.ops.zeros(()).device.type in ("cpu", "mps")
 
 
-def summary(activations: Tensor, mask: Tensor | None, buckets: int) -> Summary:
+def statistics_on_host(
+    activations: Tensor, mask: Tensor | None, buckets: int
+) -> tuple[dict[str, Any], Buckets]:
     """Look at the elements of activations.
 
     Args:
@@ -68,6 +46,10 @@ def summary(activations: Tensor, mask: Tensor | None, buckets: int) -> Summary:
         mask: Boolean tensor whose axes are the first axes of `activations`,
             `False` where a position does not count, or `None`.
         buckets: Number of buckets of the histogram.
+
+    Returns:
+        What a `StatisticsSnapshot` has of them, by its names, and the
+        histogram of those that are not 0.
     """
     with torch.no_grad():
         x = activations.detach().cpu().float()
@@ -120,19 +102,19 @@ def _of_finite(
     low: float,
     high: float,
     buckets: int,
-) -> Summary:
+) -> tuple[dict[str, Any], Buckets]:
     count = sum(part.numel() for part in parts)
     zeros = count - int(fired.sum())
     found = {
-        "nonfinite": nonfinite,
-        "fired": fired.numpy(),
         "count": count,
         "zeros": zeros,
-        "low": low,
-        "high": high,
+        "nonfinite": nonfinite,
+        "fired": fired.double().numpy(),
+        "minimum": low,
+        "maximum": high,
     }
     if count == zeros:
-        return Summary(**found)
+        return found, (0.0, 0.0, np.zeros(buckets, "int64"))
     start = low if low else min(map(_smallest_above_0, parts))
     end = high if high else -min(_smallest_above_0(-part) for part in parts)
     # Not to divide by 0; then all of them are in the first bucket.
@@ -150,13 +132,11 @@ def _of_finite(
         counts += torch.bincount(index, minlength=buckets + 1).numpy()
     counts[int(min(max(-start, 0.0), end - start) / width)] -= zeros
     counts[buckets - 1] += counts[buckets]
-    return Summary(
-        mean=start + total / count,
-        m2=max(squares - total * total / count, 0.0),
-        edges=(start, end),
-        buckets=counts[:buckets],
-        **found,
-    )
+    found["mean"] = start + total / count
+    found["variance"] = max(squares - total * total / count, 0.0) / count
+    # All values equal: they count in the last bucket.
+    counts = counts[:buckets]
+    return found, (start, end, counts[::-1] if start == end else counts)
 
 
 def _smallest_above_0(part: Tensor) -> float:

@@ -1,8 +1,7 @@
 """How many directions the activations fill, from their covariance."""
 
-import functools
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -17,45 +16,14 @@ from keras_actpen.statistics.device_state import (
     power_of_two,
     state_variable,
 )
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.moments import Moments, merge_all
+from keras_actpen.statistics.optional_statistic import OptionalStatistic, Values
 
 # The state grows with the square of the units: 4 MiB.
 MOST_UNITS = 1024
 
 
-class Covariance(NamedTuple):
-    """Mean and covariance of `n` vectors: tensors, or arrays on the host."""
-
-    n: Any
-    mean: Any
-    matrix: Any
-
-    def scaled(self, factor: Any) -> "Covariance":
-        """Those of the vectors times a factor."""
-        return Covariance(
-            self.n, self.mean * factor, self.matrix * factor * factor
-        )
-
-    def merge(self, other: "Covariance", n: Any) -> "Covariance":
-        """Those of the vectors of both.
-
-        Chan, Golub and LeVeque 1979, for vectors.
-
-        Args:
-            other: Those of the other vectors.
-            n: How many there are together, at least 1.
-        """
-        a, b = self.n / n, other.n / n
-        delta = other.mean - self.mean
-        outer = delta[:, None] * delta[None, :]
-        return Covariance(
-            self.n + other.n,
-            self.mean + delta * b,
-            a * self.matrix + b * other.matrix + a * b * outer,
-        )
-
-
-class Spectrum(OptionalStatistic):
+class CovarianceSpectrum(OptionalStatistic):
     """Three measures of the eigenvalues of the units' covariance.
 
     Each position of each sample is one vector of units; a vector with a
@@ -109,7 +77,9 @@ class Spectrum(OptionalStatistic):
         return units is not None and units <= MOST_UNITS
 
     @classmethod
-    def of(cls, layer: keras.layers.Layer, units: int | None) -> "Spectrum":
+    def of(
+        cls, layer: keras.layers.Layer, units: int | None
+    ) -> "CovarianceSpectrum":
         """New state for a place that it applies to."""
         return cls(units)
 
@@ -130,17 +100,15 @@ class Spectrum(OptionalStatistic):
         correction = backend.precise_sum(deviation, axis=0) / n
         deviation = ops.where(counted, deviation - correction, 0.0)
         matrix = ops.matmul(ops.transpose(deviation), deviation) / n
-        old = Covariance(
-            state[1], state[2:], ops.convert_to_tensor(self.matrix)
-        )
+        old = Moments(state[1], state[2:], ops.convert_to_tensor(self.matrix))
         merged = old.scaled(old_scale / scale).merge(
-            Covariance(count, mean + correction, matrix),
+            Moments(count, mean + correction, matrix),
             ops.maximum(old.n + count, 1.0),
         )
         self.means.assign(
             ops.concatenate([ops.stack([scale, merged.n]), merged.mean])
         )
-        self.matrix.assign(merged.matrix)
+        self.matrix.assign(merged.second)
 
     def read(self) -> Values:
         """The three measures, NaN if no unit varies."""
@@ -149,23 +117,21 @@ class Spectrum(OptionalStatistic):
         replicas = []
         for state, matrix in zip(means, matrices, strict=True):
             scale, n, *mean = state.astype("float64").tolist()
-            one = Covariance(n, np.array(mean), matrix.astype("float64"))
+            one = Moments(n, np.array(mean), matrix.astype("float64"))
             replicas.append(one.scaled(scale))
-        covariance = functools.reduce(
-            lambda a, b: a.merge(b, max(a.n + b.n, 1.0)), replicas
-        )
+        covariance = merge_all(replicas)
         return _measures(covariance)
 
 
-def _measures(covariance: Covariance) -> Values:
-    eigenvalues = np.linalg.eigvalsh(covariance.matrix)
+def _measures(covariance: Moments) -> Values:
+    eigenvalues = np.linalg.eigvalsh(covariance.second)
     rounding = 2.0**-22 * np.abs(covariance.mean).max()
     noise = len(eigenvalues) * max(
         rounding**2, np.finfo("float32").eps * eigenvalues.max()
     )
     v = eigenvalues[eigenvalues > noise]
     if not v.size:
-        return dict.fromkeys(Spectrum.definitions, math.nan)
+        return dict.fromkeys(CovarianceSpectrum.definitions, math.nan)
     p = np.sqrt(v) / np.sqrt(v).sum()
     return {
         "participation_ratio": float(v.sum() ** 2 / (v**2).sum()),

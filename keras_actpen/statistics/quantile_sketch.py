@@ -15,7 +15,7 @@ from keras_actpen.statistics.device_state import (
     read_words,
     state_variable,
 )
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.optional_statistic import OptionalStatistic, Values
 
 SHARES = {
     "quantile_01": 0.01,
@@ -39,7 +39,7 @@ _BUCKETS = math.ceil(
 )
 
 
-class Quantiles(OptionalStatistic):
+class QuantileSketch(OptionalStatistic):
     """Quantiles, each within 1 % of a value that was seen.
 
     The value of rank `floor(q * (n - 1))` of all n finite activations, counted

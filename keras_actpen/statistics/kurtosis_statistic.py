@@ -1,8 +1,7 @@
 """Kurtosis of the activations: how heavy their tails are."""
 
-import functools
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -17,57 +16,11 @@ from keras_actpen.statistics.device_state import (
     state_variable,
     total,
 )
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.moments import Moments, merge_all
+from keras_actpen.statistics.optional_statistic import OptionalStatistic, Values
 
 
-class Moments(NamedTuple):
-    """Central moments of `n` numbers: tensors, or floats on the host."""
-
-    n: Any
-    mean: Any
-    second: Any
-    third: Any
-    fourth: Any
-
-    def scaled(self, factor: Any) -> "Moments":
-        """Moments of the numbers times a factor."""
-        return Moments(
-            self.n,
-            self.mean * factor,
-            self.second * factor**2,
-            self.third * factor**3,
-            self.fourth * factor**4,
-        )
-
-    def merge(self, other: "Moments", n: Any) -> "Moments":
-        """Moments of the numbers of both.
-
-        Pebay 2008, "Formulas for Robust, One-Pass Parallel Computation of
-        Covariances and Arbitrary-Order Statistical Moments".
-
-        Args:
-            other: Those of the other numbers.
-            n: How many there are together, at least 1.
-        """
-        a, b = self.n / n, other.n / n
-        delta = other.mean - self.mean
-        return Moments(
-            self.n + other.n,
-            self.mean + delta * b,
-            a * self.second + b * other.second + a * b * delta**2,
-            a * self.third
-            + b * other.third
-            + a * b * (a - b) * delta**3
-            + 3 * a * b * delta * (other.second - self.second),
-            a * self.fourth
-            + b * other.fourth
-            + a * b * (a * a - a * b + b * b) * delta**4
-            + 6 * a * b * delta**2 * (a * other.second + b * self.second)
-            + 4 * a * b * delta * (other.third - self.third),
-        )
-
-
-class Kurtosis(OptionalStatistic):
+class KurtosisStatistic(OptionalStatistic):
     """Fourth central moment divided by the square of the second.
 
     3 for normal activations, 1.8 for uniform ones; NaN if all are equal. The
@@ -127,9 +80,7 @@ class Kurtosis(OptionalStatistic):
         for local in backend.local_values(self.moments):
             *moments, scale = local.astype("float64").tolist()
             replicas.append(Moments(*moments).scaled(scale))
-        moments = functools.reduce(
-            lambda a, b: a.merge(b, max(a.n + b.n, 1.0)), replicas
-        )
+        moments = merge_all(replicas)
         if not moments.second:
             return {"kurtosis": math.nan}
         return {"kurtosis": moments.fourth / moments.second**2}

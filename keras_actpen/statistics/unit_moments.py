@@ -17,7 +17,7 @@ from keras_actpen.statistics.device_state import (
     power_of_two,
     state_variable,
 )
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
+from keras_actpen.statistics.optional_statistic import OptionalStatistic, Values
 
 DORMANT_BELOW = 0.025
 

@@ -4,12 +4,15 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_actpen.statistics.optional.base import OptionalStatistic, Values
-from keras_actpen.statistics.optional.kurtosis import Kurtosis
-from keras_actpen.statistics.optional.quantiles import SHARES, Quantiles
-from keras_actpen.statistics.optional.saturation import SaturatedFraction
-from keras_actpen.statistics.optional.spectra import Spectrum
-from keras_actpen.statistics.optional.units import DormantFraction, UnitRms
+from keras_actpen.statistics.covariance_spectrum import CovarianceSpectrum
+from keras_actpen.statistics.kurtosis_statistic import KurtosisStatistic
+from keras_actpen.statistics.optional_statistic import (
+    OptionalStatistic,
+    Values,
+)
+from keras_actpen.statistics.quantile_sketch import SHARES, QuantileSketch
+from keras_actpen.statistics.saturated_fraction import SaturatedFraction
+from keras_actpen.statistics.unit_moments import DormantFraction, UnitRms
 
 __all__ = [
     "CURVES",
@@ -23,11 +26,11 @@ __all__ = [
 
 # The state that each statistic is read from; one may serve several.
 STATES: dict[str, type[OptionalStatistic]] = {
-    "quantiles": Quantiles,
-    "kurtosis": Kurtosis,
-    "participation_ratio": Spectrum,
-    "stable_rank": Spectrum,
-    "effective_rank": Spectrum,
+    "quantiles": QuantileSketch,
+    "kurtosis": KurtosisStatistic,
+    "participation_ratio": CovarianceSpectrum,
+    "stable_rank": CovarianceSpectrum,
+    "effective_rank": CovarianceSpectrum,
     "dormant_fraction": DormantFraction,
     "saturated_fraction": SaturatedFraction,
     "unit_rms": UnitRms,
