@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_actpen import internals
+
 Layer = keras.layers.Layer
 InputLayer = keras.layers.InputLayer
 
@@ -98,7 +100,7 @@ def _walk(
             continue
         yield prefix + layer.name, layer, model
         inner = unwrapped(layer)
-        if any(inner is ancestor for ancestor in ancestors):
+        if any(inner is unwrapped(ancestor) for ancestor in ancestors):
             continue  # a sub-model that holds its parent as an attribute
         if is_graph_model(inner) or (
             in_place and isinstance(inner, keras.Model)
@@ -109,10 +111,8 @@ def _walk(
 
 
 def unwrapped(layer: Layer) -> Layer:
-    """The user's layer: what a wrapper of the same name wraps, or `layer`."""
-    inner = getattr(layer, "wrapped_layer", layer)
-    same = isinstance(inner, Layer) and inner.name == layer.name
-    return inner if same else layer
+    """The user's layer: what a twin is a twin of, or `layer`."""
+    return internals.root_of(layer)
 
 
 def output_shape(layer: keras.layers.Layer) -> str:

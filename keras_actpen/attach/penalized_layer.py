@@ -3,7 +3,7 @@
 import functools
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -21,7 +21,6 @@ from keras_actpen.attach.capture import (
 )
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.attach.deferred_losses import Call, DeferredLosses
-from keras_actpen.attach.delegation import DelegatingLayer
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import serializable
@@ -29,12 +28,12 @@ from keras_actpen.penalties.base import check_term_name
 
 
 @serializable
-class PenalizedLayer(DelegatingLayer):
+class PenalizedLayer(internals.PenalizedTwin, keras.layers.Layer):
     """A layer with penalties on what it puts out.
 
-    It has the name, the weights, the attributes and the call signature of the
-    layer it wraps, and computes the same outputs. `attach_penalty` puts it in
-    the layer's place; it can also be used directly when a model is written:
+    It is the layer once more, of a subclass of its class and with the very
+    same state, and computes the same outputs. `attach_penalty` puts it in the
+    layer's place; it can also be used directly when a model is written:
 
     ```python
     x = PenalizedLayer(keras.layers.Dense(8), penalties.L2(0.01))(x)
@@ -79,7 +78,8 @@ class PenalizedLayer(DelegatingLayer):
                 f"keras.layers.Layer. Received: layer={layer!r} (of type "
                 f"{type(layer).__name__})"
             )
-        return super().__new__(_class_for(type(layer)), layer, *args, **kwargs)
+        root = internals.root_of(layer)
+        return internals.make_twin(root, _class_for(type(root)))
 
     def __init__(
         self,
@@ -91,44 +91,56 @@ class PenalizedLayer(DelegatingLayer):
     ):
         place = ActivationSpec(on, output)
         terms = terms_by_name(penalties, place, layer.name)
-        super().__init__(layer)
-        self.supports_jit: bool = layer.supports_jit
-        self.supports_masking = True
-        self.terms = terms
-        self.places: tuple[ActivationSpec, ...] = tuple(
-            dict.fromkeys(t.place for t in terms.values())
-        ) or (place,)
-        # Size of the last axis at each place, as far as it is known.
-        self.place_units: dict[ActivationSpec, int | None] = {}
-        self._saved_in_config = False
-        self._calls = DeferredLosses()
         with keras.name_scope(layer.name):
-            self.coefficients: Coefficients | dict[str, float] = (
-                Coefficients(terms) if terms else {}
-            )
-        if terms:
-            self._coefficient_variable = self.coefficients.variable
-        self.wrapped_layer: keras.layers.Layer = layer
-        self.build()
+            coefficients = Coefficients(terms) if terms else {}
+        # Nothing of this is state of the layer, which other models have too.
+        internals.own(
+            self,
+            terms=terms,
+            places=tuple(dict.fromkeys(t.place for t in terms.values()))
+            or (place,),
+            # Size of the last axis at each place, as far as it is known.
+            place_units={},
+            coefficients=coefficients,
+            _saved_in_config=False,
+            _calls=DeferredLosses(),
+        )
 
-    def _penalized_call(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    @property
+    def wrapped_layer(self) -> keras.layers.Layer:
+        """The layer without penalties."""
+        return internals.root_of(self)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """State of the layer and of the coefficients."""
+        if not self.terms:
+            return super().variables
+        return [*super().variables, self.coefficients.variable]
+
+    def observed(
+        self,
+        call: Callable[..., Any],
+        entry: internals.Entry | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
+        """Outputs of a call, which is noted."""
         outputs, watched = observed_call(
-            self.wrapped_layer, self.places, args, kwargs
+            self.wrapped_layer, self.places, args, kwargs, call
         )
         self._note_units(watched)
         recorder = recording.current()
         if not self.terms and recorder is None:
             return outputs
-        call = Call(watched, internals.entry_of_replica(self))
+        noted = Call(watched, entry)
         if self.terms:
-            self._calls.here().append(call)
+            self._calls.here().append(noted)
             if backend.differentiates_latest_first(watched.values()):
-                self._values_of(call)
+                self._values_of(noted)
         if recorder is not None:
-            values = functools.partial(self._values_of, call)
-            with internals.own_losses(call.entry):
+            values = functools.partial(self._values_of, noted)
+            with internals.own_losses(noted.entry):
                 recorder.record(self, watched, values)
         return outputs
 
@@ -156,7 +168,7 @@ class PenalizedLayer(DelegatingLayer):
     def _term_values(self, watched: Watched) -> dict[str, Tensor]:
         if not self.terms:  # only watched, without coefficients
             return {}
-        coefficients = backend.scalars(self._coefficient_variable)
+        coefficients = backend.scalars(self.coefficients.variable)
         return {
             name: _term_value(term.penalty, watched[term.place], coefficient)
             for (name, term), coefficient in zip(
@@ -198,13 +210,16 @@ class PenalizedLayer(DelegatingLayer):
             place.on == "output" for place in self.places
         ):
             # Most layers know it without being traced, which takes longer.
-            outputs = layer.compute_output_spec(*args, **kwargs)
+            outputs = super().compute_output_spec(*args, **kwargs)
             return outputs, watched_at(
                 self.places, layer, outputs, args, kwargs
             )
+        call = super(internals.PenalizedTwin, self).__call__
 
         def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            outputs, watched = observed_call(layer, self.places, args, kwargs)
+            outputs, watched = observed_call(
+                layer, self.places, args, kwargs, call
+            )
             return outputs, [
                 [tensor for tensor, _ in tensors]
                 for tensors in watched.values()
@@ -218,7 +233,7 @@ class PenalizedLayer(DelegatingLayer):
         }
         if isinstance(layer, keras.Model):
             return outputs, watched
-        return layer.compute_output_spec(*args, **kwargs), watched
+        return super().compute_output_spec(*args, **kwargs), watched
 
     def _check_targets(self, watched: Watched) -> None:
         self._note_units(watched)
@@ -238,9 +253,17 @@ class PenalizedLayer(DelegatingLayer):
                 stacklevel=2,
             )
         self._saved_in_config = False
-        save_assets = getattr(self.wrapped_layer, "save_assets", None)
+        save_assets = getattr(super(), "save_assets", None)
         if save_assets is not None:
             save_assets(path)
+
+    def get_build_config(self) -> None:
+        """None: the layer's build config is in its own config."""
+        return None
+
+    def __dir__(self) -> list[str]:
+        """Attributes of the layer: weight files are made of them."""
+        return dir(self.wrapped_layer)
 
     def get_config(self) -> dict[str, Any]:
         """Config of the wrapped layer, the terms and their coefficients."""
@@ -308,29 +331,41 @@ def _loss(first: Tensor, *others: Tensor) -> Tensor:
     return ops.cast(total, floatx)
 
 
+def _looked_at(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: PenalizedLayer, *args: Any, **kwargs: Any) -> Any:
+        bound = functools.partial(method, self)
+        return self._look_at(bound, args, kwargs)
+
+    return call
+
+
+_OWN = (
+    "terms",
+    "places",
+    "place_units",
+    "coefficients",
+    "_saved_in_config",
+    "_calls",
+)
 _classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
 
 
 def _class_for(layer_class: type) -> type:
-    """PenalizedLayer with the name and the call signature of a class.
-
-    Weight files call a layer by the name of its class, and Keras reads from
-    the signature of `call` which arguments and masks to pass.
-    """
+    """PenalizedLayer of a class."""
     if layer_class not in _classes:
-
-        @functools.wraps(layer_class.call)
-        def call(self: PenalizedLayer, *args: Any, **kwargs: Any) -> Any:
-            return self._penalized_call(args, kwargs)
-
         register = keras.saving.register_keras_serializable(
             package="keras_actpen", name="PenalizedLayer"
         )
         _classes[layer_class] = register(
-            type(
-                layer_class.__name__,
+            internals.twin_class(
+                layer_class,
                 (PenalizedLayer,),
-                {"call": call, "__module__": __name__},
+                _OWN,
+                {
+                    name: _looked_at(getattr(layer_class, name))
+                    for name in ("call", "quantized_call")
+                },
             )
         )
         register(PenalizedLayer)

@@ -5,7 +5,9 @@ nothing is re-created.
 """
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras import tree
@@ -13,7 +15,7 @@ from keras import tree
 from keras_actpen import backend, internals
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
-from keras_actpen.attach.layer_refs import is_graph_model, sites
+from keras_actpen.attach.layer_refs import is_graph_model, unwrapped
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 
 Layer = keras.layers.Layer
@@ -50,62 +52,128 @@ def replace_layers(
             the (unwrapped, rebuilt) layer.
     """
     with backend.strategy_scope(model), _plain_errors():
-        visit = _visitor(replacements)
+        rebuilding = _Rebuilding(model, replacements)
         if not is_graph_model(model):
-            _replace_in_place(model, visit)
+            _replace_in_place(model, rebuilding.visit)
             return model
-        new = visit(model)
+        new = rebuilding.visit(model)
     if model.compiled and new is not model:
         internals.share_compile_state(model, new)
     return new
 
 
-def _visitor(
-    replacements: dict[int, Replacement],
-) -> Callable[[Layer], Layer]:
-    """Map each layer to what stands in its place in the new model."""
-    memo: dict[int, Layer] = {}
+class _Rebuilding:
+    """Maps each layer to what stands in its place in the new model."""
 
-    def visit(layer: Layer) -> Layer:
-        if id(layer) not in memo:
-            memo[id(layer)] = visited(layer)
-        return memo[id(layer)]
+    def __init__(
+        self, model: keras.Model, replacements: dict[int, Replacement]
+    ):
+        self.model = model
+        self.replacements = replacements
+        self.moved = internals.moved_operations(
+            list(_graphs(model, None)), set(replacements)
+        )
+        # Layers inside of others stay: files have each object in one place.
+        self._held = {
+            id(inner)
+            for graph, _ in _graphs(model, None)
+            for layer in graph.layers
+            if not is_graph_model(unwrapped(layer))
+            for inner in layer._flatten_layers(include_self=False)
+        }
+        self._visited: dict[int, Layer] = {}
+        self._placed: dict[int, Any] = {}
 
-    def visited(layer: Layer) -> Layer:
-        inner = getattr(layer, "wrapped_layer", layer)
-        if not isinstance(layer, PenalizedLayer):
-            inner = layer
+    def visit(self, layer: Layer) -> Layer:
+        """The layer with its penalty or without, graphs rebuilt."""
+        if id(layer) not in self._visited:
+            self._visited[id(layer)] = self._visit(layer)
+        return self._visited[id(layer)]
+
+    def _visit(self, layer: Layer) -> Layer:
+        inner = unwrapped(layer)
         rebuilt = inner
         if is_graph_model(inner) and any(
-            id(site.layer) in replacements for site in sites(inner)
+            id(one) in self.moved for one in inner.layers
         ):
-            rebuilt = _rebuild(inner, visit)
-        if id(layer) in replacements:
-            return replacements[id(layer)](rebuilt)
-        if rebuilt is inner:
-            return layer
-        if isinstance(layer, PenalizedLayer):
+            rebuilt = self._rebuild(inner)
+        if id(layer) in self.replacements:
+            return self.replacements[id(layer)](rebuilt)
+        if isinstance(layer, PenalizedLayer) and id(layer) in self.moved:
             return wrapping(layer, layer.terms, layer.places[0])(rebuilt)
-        return rebuilt
+        return layer if rebuilt is inner else rebuilt
 
-    return visit
+    def place(self, operation: Any) -> Any:
+        """What has calls of its own in the new graph."""
+        if id(operation) not in self._placed:
+            new = operation
+            if isinstance(operation, Layer):
+                new = self.visit(operation)
+            root = unwrapped(new)
+            if not isinstance(new, PenalizedLayer):
+                new = root
+                if root._inbound_nodes and id(root) not in self._held:
+                    new = internals.plain_twin(root)
+            self._placed[id(operation)] = new
+        return self._placed[id(operation)]
+
+    def _rebuild(self, model: keras.Model) -> keras.Model:
+        """The same graph of layers, each replaced by what `visit` returns."""
+        graph = getattr(model, "_functional", model)
+        plain = _plain_models.get(model)
+        found = internals.plain_outputs(graph, self.moved, self._visit_any)
+        if found is None:
+            found = internals.rebuilt_outputs(graph, self.moved, self.place)
+        outputs, placed = found
+        if plain is not None and _all_same(outputs, plain.outputs):
+            return plain  # the penalties inside are taken off
+        outputs = tree.pack_sequence_as(graph.output, outputs)
+
+        def placed_at(layer: Layer) -> Layer:
+            if id(layer) in placed:
+                return placed[id(layer)]
+            return self.visit(layer)
+
+        if isinstance(model, keras.Sequential):
+            new = internals.sequential_like(
+                model,
+                [placed_at(one) for one in model._layers],
+                graph.input,
+                outputs,
+            )
+        else:
+            new = internals.functional_like(model, graph.input, outputs)
+        internals.carry_over(model, new, placed_at)
+        if model is not self.model:
+            _plain_models[new] = model if plain is None else plain
+        return new
+
+    def _visit_any(self, operation: Any) -> Any:
+        return (
+            self.visit(operation) if isinstance(operation, Layer) else operation
+        )
 
 
-def _rebuild(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> keras.Model:
-    """The same graph of layers, each replaced by what `visit` returns."""
-    if isinstance(model, keras.Sequential):
-        layers = [visit(layer) for layer in model.layers]
-        new = internals.sequential_like(model, [model.inputs[0], *layers])
-        calls = internals.calls_in_order(new)
-    else:
-        outputs, calls = internals.rebuilt_outputs(model, visit)
-        outputs = tree.pack_sequence_as(model.output, outputs)
-        new = internals.functional_like(model, model.input, outputs)
-    internals.carry_over(model, new, visit)
-    internals.let_calls_go(calls)
-    return new
+def _all_same(one: list[Any], other: list[Any]) -> bool:
+    return all(a is b for a, b in zip(one, other, strict=True))
+
+
+# Nested models without the penalties that are in their place in other models.
+_plain_models: "weakref.WeakKeyDictionary[keras.Model, keras.Model]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _graphs(
+    model: keras.Model, outer: Any
+) -> Iterator[tuple[keras.Model, Any]]:
+    """Graph models in a model, each with the layer that it is there."""
+    inner = unwrapped(model)
+    if is_graph_model(inner):
+        yield inner, outer
+    for layer in inner.layers:
+        if isinstance(unwrapped(layer), keras.Model):
+            yield from _graphs(layer, layer)
 
 
 def _replace_in_place(

@@ -1,6 +1,6 @@
 """Models made of the layers of others, and what they are compiled with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -10,9 +10,9 @@ from keras import tree
 from keras.src.ops.node import Node
 
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.calls import Calls
 from keras_actpen.internals.layers import unlocked
 from keras_actpen.internals.tracing import mask_of
+from keras_actpen.internals.twins import root_of
 
 Layer = keras.layers.Layer
 Functional = keras.src.models.functional.Functional
@@ -26,69 +26,160 @@ def functional_like(
     The class's `__init__` is not run: it would build other layers.
     `keras.Model.__init__` cannot be run on such a class by itself.
     """
-    new = type(model).__new__(type(model))
+    cls = type(root_of(model))
+    new = cls.__new__(cls)
     Functional.__init__(new, inputs, outputs, name=model.name)
     return new
 
 
 def sequential_like(
-    model: keras.Sequential, layers: list[Any]
+    model: keras.Sequential, layers: list[Any], inputs: Any, outputs: Any
 ) -> keras.Sequential:
-    """A Sequential model of `model`'s own class with other layers.
+    """A Sequential model of `model`'s own class on other tensors.
 
-    The class's `__init__` is not run: it would build other layers.
+    The class's `__init__` is not run: it would build other layers. Nor is
+    `build`, which would call the layers.
     """
-    new = type(model).__new__(type(model))
-    keras.Sequential.__init__(new, layers, name=model.name)
+    cls = type(root_of(model))
+    new = cls.__new__(cls)
+    keras.Sequential.__init__(new, name=model.name)
+    new._layers.extend(layers)
+    new._functional = Functional(inputs, outputs)
+    new.built = True
+    new._post_build()
     return new
 
 
-def rebuilt_outputs(
-    model: Functional, visit: Callable[[Layer], Layer]
-) -> tuple[list[Tensor], list[Any]]:
-    """Outputs of a model's graph with other layers in it.
+def moved_operations(
+    graphs: list[tuple[keras.Model, Any]], replaced: set[int]
+) -> set[int]:
+    """Ids of the operations that need calls of their own in another graph.
 
-    `clone_model` calls every layer anew, each one traced, and makes a model
-    of its own of the result. Here the calls in front of the replaced layers
-    stay, and those behind them are noted again without a trace: shapes and
-    dtypes are the same. Only where there are masks are layers called, because
-    a symbolic mask knows the graph that it was computed in.
+    Those that are replaced, those behind them, all calls of both, and the
+    nested models that hold any.
+
+    Args:
+        graphs: Each graph model with the operation that it is in the model
+            around it, or None.
+        replaced: Ids of the layers that are replaced.
+    """
+    moved = set(replaced)
+    calls = [
+        (outer, calls_in_order(model), model.layers) for model, outer in graphs
+    ]
+    count = -1
+    while count != len(moved):
+        count = len(moved)
+        for outer, nodes, layers in calls:
+            for node in nodes:
+                if any(
+                    id(tensor._keras_history.operation) in moved
+                    for tensor in node.input_tensors
+                ):
+                    moved.add(id(node.operation))
+            if outer is not None and any(id(one) in moved for one in layers):
+                moved.add(id(outer))
+    return moved
+
+
+def plain_outputs(
+    model: Functional, moved: set[int], visit: Callable[[Any], Any]
+) -> tuple[list[Tensor], dict[int, Any]] | None:
+    """Outputs of the graph that plain layers already are in, if they are.
+
+    A penalty that is taken off leaves the graph it was attached to.
+    """
+    in_place_of: dict[int, Tensor] = {}
+    placed: dict[int, Any] = {}
+    for node in calls_in_order(model):
+        operation = node.operation
+        if node.is_input or id(operation) not in moved:
+            in_place_of.update((id(one), one) for one in node.outputs)
+            continue
+        new = visit(operation)
+        if hasattr(type(new), "_values_of"):
+            return None  # penalised
+        root = placed[id(operation)] = root_of(new)
+        args, kwargs = node.arguments.fill_in(in_place_of)
+        found = [
+            other
+            for other in root._inbound_nodes
+            if _same((args, kwargs), other.arguments)
+        ]
+        if not found:
+            return None
+        in_place_of.update(
+            zip(map(id, node.outputs), found[0].outputs, strict=True)
+        )
+    return [in_place_of[id(tensor)] for tensor in model.outputs], placed
+
+
+def _same(given: Any, arguments: Any) -> bool:
+    one = tree.flatten(given)
+    other = tree.flatten((arguments.args, arguments.kwargs))
+    return len(one) == len(other) and all(
+        a is b
+        or (
+            type(a) is type(b)
+            and isinstance(a, (int, float, str, bool))
+            and a == b
+        )
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def rebuilt_outputs(
+    model: Functional, moved: set[int], place: Callable[[Any], Any]
+) -> tuple[list[Tensor], dict[int, Any]]:
+    """Outputs of a model's graph with other operations in it.
+
+    The calls in front of the replaced layers stay. Those behind them are
+    noted in twins, without a trace: shapes and dtypes are the same. Only
+    where there are masks are layers called, because a symbolic mask knows the
+    graph that it was computed in.
 
     Args:
         model: The model, left as it is.
-        visit: Maps a layer of `model` to the one in its place.
+        moved: `moved_operations`.
+        place: Maps one of these to the one in its place.
 
     Returns:
-        The flat outputs, and the calls that were added for them.
+        The flat outputs, and the operations by the ids of those of `model`.
     """
-    # By the id of a tensor the one in its place, itself in front.
     in_place_of: dict[int, Tensor] = {}
-    calls: list[Any] = []
-    called_anew: set[int] = set()
+    placed: dict[int, Any] = {}
     for node in calls_in_order(model):
-        in_place_of.update((id(tensor), tensor) for tensor in node.outputs)
-        if node.is_input:
-            continue
         old = node.operation
-        new = visit(old) if isinstance(old, Layer) else old
-        is_behind = any(
-            in_place_of[id(tensor)] is not tensor
-            for tensor in node.input_tensors
-        )
-        # A layer's calls are saved in the order in which they are noted.
-        follows = id(old) in called_anew
-        if new is old and not is_behind and not follows:
+        if node.is_input or id(old) not in moved:
+            in_place_of.update((id(one), one) for one in node.outputs)
             continue
-        called_anew.add(id(old))
+        new = placed[id(old)] = place(old)
         args, kwargs = node.arguments.fill_in(in_place_of)
-        if new is old and all(mask_of(one) is None for one in node.outputs):
+        if (
+            root_of(new) is root_of(old)
+            and not hasattr(type(new), "_values_of")
+            and all(mask_of(one) is None for one in node.outputs)
+        ):
             outputs = [_same_spec(tensor) for tensor in node.outputs]
-            Node(old, args, kwargs, outputs)
+            Node(new, args, kwargs, outputs)
         else:
             outputs = tree.flatten(new(*args, **kwargs))
         in_place_of.update(zip(map(id, node.outputs), outputs, strict=True))
-        calls.append(new._inbound_nodes[-1])
-    return [in_place_of[id(tensor)] for tensor in model.outputs], calls
+        _leave_no_trace(new._inbound_nodes[-1], set(map(id, placed.values())))
+    return [in_place_of[id(tensor)] for tensor in model.outputs], placed
+
+
+def _leave_no_trace(node: Any, ids: set[int]) -> None:
+    """Let operations in front of a new graph know nothing of it.
+
+    Keras writes down in an operation which calls follow, and never reads it;
+    they would keep each graph that was ever built on their outputs.
+    """
+    for tensor in node.input_tensors:
+        operation = tensor._keras_history.operation
+        if id(operation) not in ids:
+            following = operation._outbound_nodes
+            following[:] = [one for one in following if one is not node]
 
 
 def _same_spec(tensor: Tensor) -> Tensor:
@@ -135,29 +226,6 @@ def calls_in_order(model: keras.Model) -> list[Any]:
     for node in nodes:
         add(node)
     return in_order
-
-
-def let_calls_go(nodes: Iterable[Any]) -> None:
-    """Let calls that were added for a rebuilt model go when the model does.
-
-    Keras (3.15) notes each call of a layer in the layer itself, with all that
-    is in front of it: layers that model after model shares would keep the
-    wrappers of all of them (tests/studies/test_soak.py).
-    """
-    for node in nodes:
-        for tensor in node.input_tensors:
-            # Written by Keras and never read.
-            following = tensor._keras_history.operation._outbound_nodes
-            following[:] = [one for one in following if one is not node]
-        layer = node.operation
-        if layer._inbound_nodes[0] is node:
-            continue  # a layer of this model alone
-        if not isinstance(layer._inbound_nodes, Calls):
-            vars(layer)["_inbound_nodes"] = Calls(layer._inbound_nodes)
-        layer._inbound_nodes.hold_weakly(node)
-        # Another model can still be built on the tensors.
-        for tensor in node.outputs:
-            tensor.made_by = node
 
 
 # What a rebuilt model gets from its own construction, and must keep.
