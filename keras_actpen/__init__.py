@@ -1,6 +1,6 @@
 """Penalise and watch what Keras layers put out, by name, on finished models."""
 
-from keras_actpen.backend import installed  # noqa: F401  First: it imports Keras.
+from keras_actpen import backend  # noqa: F401  First: it imports Keras.
 
 # isort: split
 from keras_actpen import penalties

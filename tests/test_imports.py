@@ -16,65 +16,24 @@ PACKAGE = Path(__file__).parent.parent / "keras_actpen"
 FILES = sorted(PACKAGE.rglob("*.py"))
 BACKENDS = {"tensorflow", "jax", "jaxlib", "torch"}
 
-# What a file may import from this package: its own line and those above it.
-# Files in one line know nothing of each other.
-LEVELS = [
-    ["installed", "registration", "tensors"],
-    [
-        "attributes",
-        "backend",
-        "calls",
-        "descriptions",
-        "drawing",
-        "events",
-        "one_warning",
-        "pacing",
-        "recording",
-        "sites",
-        "step_logs",
-        "tables",
-    ],
-    [
-        "device_state",
-        "internals",
-        "selection_errors",
-        "dashboards",
-        "event_file",
-        "heatmaps",
-        "unit_maps",
-    ],
-    ["pending", "places", "delegation", "curves", "term_totals"],
-    ["selection"],
+# A file may import from its own room and from those above it in this list.
+# Rooms in one line know nothing of each other.
+ROOMS = [
+    ["backend"],
+    ["internals"],
     ["penalties"],
-    ["snapshots", "coefficients", "suitability"],
-    ["statistics", "optional_statistics", "frequencies"],
-    ["wrapper", "findings", "host_state"],
-    ["rebuilding", "alerts"],
-    ["surgery", "layer_report"],
-    ["accumulators"],
-    ["tags", "terms", "summary", "term_sites", "probes", "control_rules"],
-    [
-        "stepping",
-        "overviews",
-        "pages",
-        "schedules",
-        "gradients",
-        "measures",
-        "measuring",
-    ],
-    ["session", "runs", "report"],
-    ["monitor", "controllers", "plots"],
-    ["__init__"],
-    ["sweep", "serving"],
-    ["pareto", "demo", "listing"],
-    ["demo_sweep"],
-    ["__main__"],
+    ["attach"],
+    ["statistics"],
+    ["instrumentation", "tensorboard"],
+    ["callbacks", "reports"],
+    ["demo"],
 ]
-LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
+LEVEL_OF = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+LEVEL_OF |= {"__init__": len(ROOMS) - 1.5, "__main__": len(ROOMS)}
 
 
-def module_of(path):
-    """Name in LEVELS of a file: the first part below the package."""
+def room_of(path):
+    """Room of a file, its own name where it lies beside the rooms."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -89,38 +48,44 @@ def imports(path):
 
 
 def own_imports(path):
-    """Names in LEVELS that a file imports."""
+    """Rooms that a file imports from."""
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "keras_actpen":
-            inside = (PACKAGE / parts[1]).with_suffix(".py").exists() or (
-                PACKAGE / parts[1]
-            ).is_dir()
-            yield parts[1] if inside else "__init__"
+            yield parts[1] if parts[1] in LEVEL_OF else "__init__"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def label(path):
+    return str(path.relative_to(PACKAGE))
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=label)
+
+
+@each_file
 def test_imports_run_downward(path):
-    level = LEVEL_OF[module_of(path)]
-    upward = {
-        name
-        for name in own_imports(path)
-        if LEVEL_OF[name] >= level and name != module_of(path)
+    own = room_of(path)
+    assert not {
+        room
+        for room in own_imports(path)
+        if room != own and LEVEL_OF[room] >= LEVEL_OF[own]
     }
-    assert upward == set()
 
 
-def test_modules_of_penalties_run_downward():
-    """No circle among the modules of the one package inside the package."""
+@pytest.mark.parametrize("room", sorted({*LEVEL_OF} - {"__init__", "__main__"}))
+def test_no_circle_in_a_room(room):
+    prefix = f"keras_actpen.{room}."
     needs = {
         path.stem: {
             name.split(".")[2]
             for name in imports(path)
-            if name.startswith("keras_actpen.penalties.")
+            if name.startswith(prefix)
         }
-        for path in (PACKAGE / "penalties").glob("*.py")
+        - {path.stem}
+        for path in (PACKAGE / room).rglob("*.py")
+        if path.stem != "__init__"
     }
-    assert needs["__init__"] > {"base", "norms"}
+    assert any(needs.values())
     while needs:
         free = [name for name, needed in needs.items() if not needed & {*needs}]
         assert free, f"a circle among {sorted(needs)}"
@@ -128,9 +93,21 @@ def test_modules_of_penalties_run_downward():
             del needs[name]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_house():
+    """Nothing but rooms at the top, and no file that is too long to read."""
+    at_the_top = {
+        path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"
+    }
+    files = {"__init__.py", "__main__.py", "py.typed"}
+    rooms = {room for rooms in ROOMS for room in rooms}
+    assert at_the_top == files | rooms
+    lines = {label(path): len(path.read_text().splitlines()) for path in FILES}
+    assert {name for name, count in lines.items() if count > 300} == set()
+
+
+@each_file
 def test_backends_only_in_backend(path):
-    if module_of(path) != "backend":
+    if room_of(path) != "backend":
         assert not BACKENDS & {name.split(".")[0] for name in imports(path)}
 
 
@@ -161,9 +138,9 @@ def keras_names():
     return set().union(*map(dir, ones))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@each_file
 def test_no_private_keras_outside_internals(path):
-    if module_of(path) == "internals":
+    if room_of(path) == "internals":
         return
     assert not [name for name in imports(path) if "keras.src" in name]
     tree = ast.parse(path.read_text())
@@ -197,7 +174,7 @@ def test_private_attributes_of_keras_by_string():
     found = [
         (path.name, node.value)
         for path in FILES
-        if module_of(path) != "internals"
+        if room_of(path) != "internals"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value in names
     ]

@@ -3,6 +3,9 @@
 The only package that may import a backend, and only the one Keras has chosen.
 """
 
+from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
+
+# isort: split
 import keras
 
 from keras_actpen.backend.execution import (
