@@ -43,7 +43,8 @@ def is_graph_model(model: Any) -> bool:
     """
     if not isinstance(model, keras.Sequential | keras.Function):
         return False
-    definer = next(c for c in type(model).__mro__ if "call" in vars(c))
+    cls = type(internals.root_of(model))
+    definer = next(c for c in cls.__mro__ if "call" in vars(c))
     return definer.__module__.partition(".")[0] == "keras"
 
 

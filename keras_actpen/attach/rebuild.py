@@ -1,11 +1,10 @@
 """Rebuilding a model with other layers in the place of some of its own.
 
-A model is rebuilt on its own inputs with its own layers: nothing is copied,
-nothing is re-created.
+A model is rebuilt on its own inputs with its own layers and twins of them:
+nothing is copied, nothing is re-created.
 """
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,11 @@ from keras_actpen import backend, internals
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.layer_refs import is_graph_model, unwrapped
-from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.penalized_layer import (
+    PenalizedLayer,
+    penalized_again,
+)
+from keras_actpen.attach.replace_in_place import replace_in_place
 
 Layer = keras.layers.Layer
 # What takes a layer's place, made from the layer after its own rebuilding.
@@ -27,18 +30,11 @@ def wrapping(
     layer: Layer, terms: dict[str, Term], place: ActivationSpec
 ) -> Replacement:
     """What makes the wrapper of a layer that is plain or wrapped already."""
-    coefficients = dict(getattr(layer, "coefficients", {}))
-    if isinstance(layer, PenalizedLayer):
-        place = layer.places[0]
-
-    def wrap(inner: Layer) -> PenalizedLayer:
-        wrapper = PenalizedLayer(inner, terms, on=place.on, output=place.output)
-        for name, value in coefficients.items():
-            if value != wrapper.coefficients[name]:
-                wrapper.coefficients[name] = value
-        return wrapper
-
-    return wrap
+    if not isinstance(layer, PenalizedLayer):
+        return lambda inner: PenalizedLayer(
+            inner, terms, on=place.on, output=place.output
+        )
+    return lambda inner: penalized_again(layer, inner, terms)
 
 
 def replace_layers(
@@ -54,7 +50,7 @@ def replace_layers(
     with backend.strategy_scope(model), _plain_errors():
         rebuilding = _Rebuilding(model, replacements)
         if not is_graph_model(model):
-            _replace_in_place(model, rebuilding.visit)
+            replace_in_place(model, rebuilding.visit)
             return model
         new = rebuilding.visit(model)
     if model.compiled and new is not model:
@@ -68,15 +64,23 @@ class _Rebuilding:
     def __init__(
         self, model: keras.Model, replacements: dict[int, Replacement]
     ):
-        self.model = model
-        self.replacements = replacements
-        self.moved = internals.moved_operations(
-            list(_graphs(model, None)), set(replacements)
-        )
+        self._model = model
+        self._replacements = replacements
+        graphs = list(_graphs(model, None))
+        replaced = set(replacements)
+        if is_graph_model(model):
+            # Coefficients are each model's own.
+            replaced |= {
+                id(layer)
+                for graph, _ in graphs
+                for layer in graph.layers
+                if isinstance(layer, PenalizedLayer)
+            }
+        self._moved = internals.moved_operations(graphs, replaced)
         # Layers inside of others stay: files have each object in one place.
         self._held = {
             id(inner)
-            for graph, _ in _graphs(model, None)
+            for graph, _ in graphs
             for layer in graph.layers
             if not is_graph_model(unwrapped(layer))
             for inner in layer._flatten_layers(include_self=False)
@@ -91,77 +95,64 @@ class _Rebuilding:
         return self._visited[id(layer)]
 
     def _visit(self, layer: Layer) -> Layer:
-        inner = unwrapped(layer)
-        rebuilt = inner
+        inner = rebuilt = unwrapped(layer)
         if is_graph_model(inner) and any(
-            id(one) in self.moved for one in inner.layers
+            id(one) in self._moved for one in inner.layers
         ):
             rebuilt = self._rebuild(inner)
-        if id(layer) in self.replacements:
-            return self.replacements[id(layer)](rebuilt)
-        if isinstance(layer, PenalizedLayer) and id(layer) in self.moved:
-            return wrapping(layer, layer.terms, layer.places[0])(rebuilt)
+        if id(layer) in self._replacements:
+            return self._replacements[id(layer)](rebuilt)
+        if isinstance(layer, PenalizedLayer) and id(layer) in self._moved:
+            return penalized_again(layer, rebuilt, layer.actpen.terms)
         return layer if rebuilt is inner else rebuilt
 
-    def place(self, operation: Any) -> Any:
+    def _operation(self, operation: Any) -> Any:
+        """The same for operations, which are no layers."""
+        return (
+            self.visit(operation) if isinstance(operation, Layer) else operation
+        )
+
+    def _place(self, operation: Any) -> Any:
         """What has calls of its own in the new graph."""
         if id(operation) not in self._placed:
-            new = operation
-            if isinstance(operation, Layer):
-                new = self.visit(operation)
-            root = unwrapped(new)
+            new = self._operation(operation)
             if not isinstance(new, PenalizedLayer):
-                new = root
-                if root._inbound_nodes and id(root) not in self._held:
-                    new = internals.plain_twin(root)
+                new = unwrapped(new)
+                if new._inbound_nodes and id(new) not in self._held:
+                    new = internals.plain_twin(new)
             self._placed[id(operation)] = new
         return self._placed[id(operation)]
 
     def _rebuild(self, model: keras.Model) -> keras.Model:
         """The same graph of layers, each replaced by what `visit` returns."""
-        graph = getattr(model, "_functional", model)
-        plain = _plain_models.get(model)
-        found = internals.plain_outputs(graph, self.moved, self._visit_any)
-        if found is None:
-            found = internals.rebuilt_outputs(graph, self.moved, self.place)
-        outputs, placed = found
-        if plain is not None and _all_same(outputs, plain.outputs):
-            return plain  # the penalties inside are taken off
-        outputs = tree.pack_sequence_as(graph.output, outputs)
+        graph = internals.original_graph(model, self._moved, self._operation)
+        if graph is None:
+            graph = internals.rebuilt_graph(
+                model, self._moved, set(self._replacements), self._place
+            )
+        flat, placed = graph
+        original = internals.original_of(model)
+        if model is not original and internals.has_outputs(original, flat):
+            return original  # the penalties inside are taken off
 
         def placed_at(layer: Layer) -> Layer:
             if id(layer) in placed:
                 return placed[id(layer)]
             return self.visit(layer)
 
+        cls = type(original)
+        if model is not unwrapped(self._model):
+            cls = internals.rebuilt_model_class(model)
+        inputs = internals.graph_of(model).input
+        outputs = internals.graph_of(model).output
+        outputs = tree.pack_sequence_as(outputs, flat)
         if isinstance(model, keras.Sequential):
-            new = internals.sequential_like(
-                model,
-                [placed_at(one) for one in model._layers],
-                graph.input,
-                outputs,
-            )
+            layers = [placed_at(layer) for layer in model._layers]
+            new = internals.sequential_like(model, cls, layers, inputs, outputs)
         else:
-            new = internals.functional_like(model, graph.input, outputs)
+            new = internals.functional_like(model, cls, inputs, outputs)
         internals.carry_over(model, new, placed_at)
-        if model is not self.model:
-            _plain_models[new] = model if plain is None else plain
         return new
-
-    def _visit_any(self, operation: Any) -> Any:
-        return (
-            self.visit(operation) if isinstance(operation, Layer) else operation
-        )
-
-
-def _all_same(one: list[Any], other: list[Any]) -> bool:
-    return all(a is b for a, b in zip(one, other, strict=True))
-
-
-# Nested models without the penalties that are in their place in other models.
-_plain_models: "weakref.WeakKeyDictionary[keras.Model, keras.Model]" = (
-    weakref.WeakKeyDictionary()
-)
 
 
 def _graphs(
@@ -174,58 +165,6 @@ def _graphs(
     for layer in inner.layers:
         if isinstance(unwrapped(layer), keras.Model):
             yield from _graphs(layer, layer)
-
-
-def _replace_in_place(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> None:
-    """Replace layers of a subclassed model, whose graph is its own code."""
-    changes = list(_changes_in_place(model, visit))
-    # Nothing is changed before everything has been tried.
-    for _, _, new in changes:
-        if isinstance(new, PenalizedLayer):
-            _try_out(new)
-    for owner, old, new in changes:
-        internals.replace_sublayer(owner, old, new)
-    model.train_function = None
-    model.test_function = None
-    model.predict_function = None
-
-
-def _changes_in_place(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> Iterator[tuple[keras.Model, Layer, Layer]]:
-    """Yield owner, old layer and new layer."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model) and not is_graph_model(layer):
-            yield from _changes_in_place(layer, visit)
-        new = visit(layer)
-        if new is not layer:
-            yield model, layer, new
-
-
-def _try_out(wrapper: PenalizedLayer) -> None:
-    """Trace a wrapper on inputs of the shapes that its layer was built with.
-
-    Nothing calls it on symbolic tensors, and its errors should come when the
-    penalty is attached.
-    """
-    layer = wrapper.wrapped_layer
-    config = layer.get_build_config()
-    if config is None:
-        return
-    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
-    args = [
-        tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, layer.compute_dtype), one
-        )
-        for one in shapes.values()
-    ]
-    try:
-        layer.compute_output_spec(*args)
-    except Exception:  # not how the model calls it: its first call will tell
-        return
-    wrapper.compute_output_spec(*args)
 
 
 @contextlib.contextmanager

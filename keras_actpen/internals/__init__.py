@@ -5,9 +5,15 @@ Each function says why the public API is not enough. All were checked on Keras
 of them.
 """
 
+from keras_actpen.internals.graphs import (
+    graph_of,
+    has_outputs,
+    moved_operations,
+    original_graph,
+    rebuilt_graph,
+)
 from keras_actpen.internals.layers import (
     Entry,
-    PenalizedTwin,
     entry_of_replica,
     own_losses,
     track,
@@ -15,20 +21,19 @@ from keras_actpen.internals.layers import (
     untrack,
 )
 from keras_actpen.internals.models import (
-    calls_in_order,
     carry_over,
     functional_like,
-    moved_operations,
-    plain_outputs,
-    rebuilt_outputs,
     replace_sublayer,
     sequential_like,
     share_compile_state,
 )
+from keras_actpen.internals.observed_twin import ObservedTwin
 from keras_actpen.internals.tracing import (
+    is_exporting,
     is_writing_keras_file,
     mask_of,
     output_spec,
+    serialized_for_sharing,
     stateless_scope,
     try_out,
 )
@@ -39,33 +44,40 @@ from keras_actpen.internals.training import (
 )
 from keras_actpen.internals.twins import (
     make_twin,
+    original_of,
     own,
     plain_twin,
+    rebuilt_model_class,
     root_of,
     twin_class,
 )
 
 __all__ = [
     "Entry",
-    "PenalizedTwin",
-    "calls_in_order",
+    "ObservedTwin",
     "carry_over",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",
+    "graph_of",
+    "has_outputs",
+    "is_exporting",
     "is_writing_keras_file",
     "make_twin",
     "mask_of",
     "moved_operations",
+    "original_graph",
+    "original_of",
     "output_spec",
     "own",
     "own_losses",
-    "plain_outputs",
     "plain_twin",
-    "rebuilt_outputs",
+    "rebuilt_graph",
+    "rebuilt_model_class",
     "replace_sublayer",
     "root_of",
     "sequential_like",
+    "serialized_for_sharing",
     "share_compile_state",
     "stateless_scope",
     "track",

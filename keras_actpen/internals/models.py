@@ -1,47 +1,62 @@
 """Models made of the layers of others, and what they are compiled with."""
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import keras
 import keras.src.models.functional
-from keras import tree
-from keras.src.ops.node import Node
 
-from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.layers import unlocked
-from keras_actpen.internals.tracing import mask_of
-from keras_actpen.internals.twins import root_of
+from keras_actpen.internals.twins import (
+    RebuiltModel,
+    original_of,
+    own,
+    root_of,
+)
 
 Layer = keras.layers.Layer
 Functional = keras.src.models.functional.Functional
 
 
 def functional_like(
-    model: Functional, inputs: Any, outputs: Any
+    model: Functional, cls: type, inputs: Any, outputs: Any
 ) -> keras.Model:
-    """A Functional model of `model`'s own class on other tensors.
+    """A Functional model with the name of `model` on other tensors.
 
     The class's `__init__` is not run: it would build other layers.
     `keras.Model.__init__` cannot be run on such a class by itself.
+
+    Args:
+        model: The model, left as it is.
+        cls: Its class, or `rebuilt_model_class` of it.
+        inputs: Symbolic inputs.
+        outputs: Symbolic outputs.
     """
-    cls = type(root_of(model))
-    new = cls.__new__(cls)
+    new = _new_model(model, cls)
     Functional.__init__(new, inputs, outputs, name=model.name)
     return new
 
 
 def sequential_like(
-    model: keras.Sequential, layers: list[Any], inputs: Any, outputs: Any
+    model: keras.Sequential,
+    cls: type,
+    layers: list[Any],
+    inputs: Any,
+    outputs: Any,
 ) -> keras.Sequential:
-    """A Sequential model of `model`'s own class on other tensors.
+    """A Sequential model with the name of `model` on other tensors.
 
-    The class's `__init__` is not run: it would build other layers. Nor is
-    `build`, which would call the layers.
+    Neither the class's `__init__` is run, which would build other layers, nor
+    `build`, which would call them again.
+
+    Args:
+        model: The model, left as it is.
+        cls: Its class, or `rebuilt_model_class` of it.
+        layers: All layers, the input layer too.
+        inputs: Symbolic inputs.
+        outputs: Symbolic outputs.
     """
-    cls = type(root_of(model))
-    new = cls.__new__(cls)
+    new = _new_model(model, cls)
     keras.Sequential.__init__(new, name=model.name)
     new._layers.extend(layers)
     new._functional = Functional(inputs, outputs)
@@ -50,182 +65,12 @@ def sequential_like(
     return new
 
 
-def moved_operations(
-    graphs: list[tuple[keras.Model, Any]], replaced: set[int]
-) -> set[int]:
-    """Ids of the operations that need calls of their own in another graph.
-
-    Those that are replaced, those behind them, all calls of both, and the
-    nested models that hold any.
-
-    Args:
-        graphs: Each graph model with the operation that it is in the model
-            around it, or None.
-        replaced: Ids of the layers that are replaced.
-    """
-    moved = set(replaced)
-    calls = [
-        (outer, calls_in_order(model), model.layers) for model, outer in graphs
-    ]
-    count = -1
-    while count != len(moved):
-        count = len(moved)
-        for outer, nodes, layers in calls:
-            for node in nodes:
-                if any(
-                    id(tensor._keras_history.operation) in moved
-                    for tensor in node.input_tensors
-                ):
-                    moved.add(id(node.operation))
-            if outer is not None and any(id(one) in moved for one in layers):
-                moved.add(id(outer))
-    return moved
-
-
-def plain_outputs(
-    model: Functional, moved: set[int], visit: Callable[[Any], Any]
-) -> tuple[list[Tensor], dict[int, Any]] | None:
-    """Outputs of the graph that plain layers already are in, if they are.
-
-    A penalty that is taken off leaves the graph it was attached to.
-    """
-    in_place_of: dict[int, Tensor] = {}
-    placed: dict[int, Any] = {}
-    for node in calls_in_order(model):
-        operation = node.operation
-        if node.is_input or id(operation) not in moved:
-            in_place_of.update((id(one), one) for one in node.outputs)
-            continue
-        new = visit(operation)
-        if hasattr(type(new), "_values_of"):
-            return None  # penalised
-        root = placed[id(operation)] = root_of(new)
-        args, kwargs = node.arguments.fill_in(in_place_of)
-        found = [
-            other
-            for other in root._inbound_nodes
-            if _same((args, kwargs), other.arguments)
-        ]
-        if not found:
-            return None
-        in_place_of.update(
-            zip(map(id, node.outputs), found[0].outputs, strict=True)
-        )
-    return [in_place_of[id(tensor)] for tensor in model.outputs], placed
-
-
-def _same(given: Any, arguments: Any) -> bool:
-    one = tree.flatten(given)
-    other = tree.flatten((arguments.args, arguments.kwargs))
-    return len(one) == len(other) and all(
-        a is b
-        or (
-            type(a) is type(b)
-            and isinstance(a, (int, float, str, bool))
-            and a == b
-        )
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-def rebuilt_outputs(
-    model: Functional, moved: set[int], place: Callable[[Any], Any]
-) -> tuple[list[Tensor], dict[int, Any]]:
-    """Outputs of a model's graph with other operations in it.
-
-    The calls in front of the replaced layers stay. Those behind them are
-    noted in twins, without a trace: shapes and dtypes are the same. Only
-    where there are masks are layers called, because a symbolic mask knows the
-    graph that it was computed in.
-
-    Args:
-        model: The model, left as it is.
-        moved: `moved_operations`.
-        place: Maps one of these to the one in its place.
-
-    Returns:
-        The flat outputs, and the operations by the ids of those of `model`.
-    """
-    in_place_of: dict[int, Tensor] = {}
-    placed: dict[int, Any] = {}
-    for node in calls_in_order(model):
-        old = node.operation
-        if node.is_input or id(old) not in moved:
-            in_place_of.update((id(one), one) for one in node.outputs)
-            continue
-        new = placed[id(old)] = place(old)
-        args, kwargs = node.arguments.fill_in(in_place_of)
-        if (
-            root_of(new) is root_of(old)
-            and not hasattr(type(new), "_values_of")
-            and all(mask_of(one) is None for one in node.outputs)
-        ):
-            outputs = [_same_spec(tensor) for tensor in node.outputs]
-            Node(new, args, kwargs, outputs)
-        else:
-            outputs = tree.flatten(new(*args, **kwargs))
-        in_place_of.update(zip(map(id, node.outputs), outputs, strict=True))
-        _leave_no_trace(new._inbound_nodes[-1], set(map(id, placed.values())))
-    return [in_place_of[id(tensor)] for tensor in model.outputs], placed
-
-
-def _leave_no_trace(node: Any, ids: set[int]) -> None:
-    """Let operations in front of a new graph know nothing of it.
-
-    Keras writes down in an operation which calls follow, and never reads it;
-    they would keep each graph that was ever built on their outputs.
-    """
-    for tensor in node.input_tensors:
-        operation = tensor._keras_history.operation
-        if id(operation) not in ids:
-            following = operation._outbound_nodes
-            following[:] = [one for one in following if one is not node]
-
-
-def _same_spec(tensor: Tensor) -> Tensor:
-    """A new symbolic tensor like another one, without a mask."""
-    return keras.KerasTensor(
-        tensor.shape,
-        dtype=tensor.dtype,
-        sparse=tensor.sparse,
-        ragged=tensor.ragged,
-    )
-
-
-def calls_in_order(model: keras.Model) -> list[Any]:
-    """The calls that make up a model, each layer's in their order.
-
-    Keras (3.15) goes by the depth of the calls: of two calls that do not
-    depend on each other the later one may come first. If they were added in
-    that order, `get_layer(name).output` would be that of the other call.
-    """
-    nodes_by_depth = getattr(model, "_functional", model)._nodes_by_depth
-    nodes = [
-        node
-        for depth in sorted(nodes_by_depth, reverse=True)
-        for node in nodes_by_depth[depth]
-    ]
-    calls: dict[int, list[Any]] = {}
-    for node in nodes:
-        calls.setdefault(id(node.operation), []).append(node)
-    for one in calls.values():
-        one.sort(key=one[0].operation._inbound_nodes.index)
-    known, in_order, begun = set(nodes), [], set()
-
-    def add(node: Any) -> None:
-        if node in begun:
-            return
-        begun.add(node)
-        of_layer = calls[id(node.operation)]
-        earlier = of_layer[: of_layer.index(node)]
-        for other in chain(node.parent_nodes, earlier):
-            if other in known:
-                add(other)
-        in_order.append(node)
-
-    for node in nodes:
-        add(node)
-    return in_order
+def _new_model(model: keras.Model, cls: type) -> Any:
+    plain = type(original_of(root_of(model)))
+    new = plain.__new__(cls)
+    if cls is not plain:
+        own(new, _rebuilt_from=new)
+    return new
 
 
 # What a rebuilt model gets from its own construction, and must keep.
@@ -290,6 +135,8 @@ def carry_over(
         if name in vars(old):
             # Not setattr: the setter of `trainable` rewrites every layer.
             vars(new)[name] = vars(old)[name]
+    if isinstance(new, RebuiltModel):
+        own(new, _rebuilt_from=original_of(old))
 
 
 def share_compile_state(old: keras.Model, new: keras.Model) -> None:
@@ -326,9 +173,15 @@ def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
     changes the order of the weights, and is refused on a built layer.
     """
 
+    seen: dict[int, Any] = {}
+
     def replaced(value: Any) -> Any:
         if value is old:
             return new
+        if isinstance(value, list | dict):
+            if id(value) in seen:
+                return value  # a list may hold itself
+            seen[id(value)] = value
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(replaced, value))
         if isinstance(value, tuple):
