@@ -177,6 +177,11 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         if save_assets is not None:
             save_assets(path)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy through Keras's format, by a function that imports this."""
+        _, arguments = super().__reduce__()
+        return internals.load_pickled, arguments
+
     def __dir__(self) -> list[str]:
         """Attributes of the layer: weight files are made of them."""
         return dir(self.wrapped_layer)
@@ -275,7 +280,14 @@ def _class_for(layer: keras.layers.Layer) -> type:
     """PenalizedLayer of a layer's class."""
     plain = type(layer)
     if plain not in _classes:
-        cls = internals.twin_class(layer, PenalizedLayer, ("actpen",))
+        cls = internals.twin_class(
+            layer,
+            PenalizedLayer,
+            ("actpen",),
+            # Not the user's: the error of a process that has not imported
+            # this package names it.
+            __module__=__name__,
+        )
         # All share one name in files, which `from_config` tells apart.
         register = keras.saving.register_keras_serializable(
             package="keras_actpen", name="PenalizedLayer"

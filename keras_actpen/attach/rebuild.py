@@ -49,10 +49,12 @@ def replace_layers(
     """
     with backend.strategy_scope(model), _plain_errors():
         rebuilding = _Rebuilding(model, replacements)
-        if not is_graph_model(model):
+        if is_graph_model(model):
+            new = rebuilding.visit(model)
+        else:
             replace_in_place(model, rebuilding.visit)
-            return model
-        new = rebuilding.visit(model)
+            new = model
+    internals.pickle_with_import(new)
     if model.compiled and new is not model:
         internals.share_compile_state(model, new)
     return new

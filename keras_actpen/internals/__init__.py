@@ -28,6 +28,7 @@ from keras_actpen.internals.models import (
     share_compile_state,
 )
 from keras_actpen.internals.observed_twin import ObservedTwin
+from keras_actpen.internals.pickling import load_pickled, pickle_with_import
 from keras_actpen.internals.tracing import (
     is_exporting,
     is_writing_keras_file,
@@ -63,6 +64,7 @@ __all__ = [
     "has_outputs",
     "is_exporting",
     "is_writing_keras_file",
+    "load_pickled",
     "make_twin",
     "mask_of",
     "moved_operations",
@@ -71,6 +73,7 @@ __all__ = [
     "output_spec",
     "own",
     "own_losses",
+    "pickle_with_import",
     "plain_twin",
     "rebuilt_graph",
     "rebuilt_model_class",

@@ -82,6 +82,8 @@ _OWN_ATTRIBUTES = frozenset(
         "_torch_params",
         # Left behind by `wrap_reported_logs` where `fit` was interrupted.
         "_get_metrics_result_or_logs",
+        # By `pickle_with_import`.
+        "__reduce__",
     )
 )
 # What construction sets to a default and the original may have changed.
@@ -172,7 +174,6 @@ def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
     Setting the attribute anew would append to the list of sub-layers, which
     changes the order of the weights, and is refused on a built layer.
     """
-
     seen: dict[int, Any] = {}
 
     def replaced(value: Any) -> Any:
