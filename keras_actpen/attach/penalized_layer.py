@@ -287,6 +287,8 @@ def _class_for(layer: keras.layers.Layer) -> type:
             # Not the user's: the error of a process that has not imported
             # this package names it.
             __module__=__name__,
+            # Not that of a rebuilt model, which answers as the user's class.
+            __class__=property(type),
         )
         # All share one name in files, which `from_config` tells apart.
         register = keras.saving.register_keras_serializable(

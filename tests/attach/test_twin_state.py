@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -281,7 +282,7 @@ def test_slots():
 
 
 class Registering(type(layers.Layer)):
-    made: dict[str, type] = {}
+    made: ClassVar[dict[str, type]] = {}
 
     def __new__(mcs, name, bases, namespace, **kwargs):
         assert name not in mcs.made, "one class a name"
@@ -291,7 +292,7 @@ class Registering(type(layers.Layer)):
 
 @keras.saving.register_keras_serializable(package="tests")
 class OfMetaclass(layers.Layer, metaclass=Registering):
-    subclasses: list[type] = []
+    subclasses: ClassVar[list[type]] = []
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
