@@ -28,11 +28,18 @@ class Attachment:
             known, or None where calls differ.
         coefficients: The coefficients by the names of the terms.
         calls: The calls that the loss may still be asked for.
-        saved_in_config: Whether the `.keras` file that is being written has
-            the terms.
+        is_saved: Whether the `.keras` file that is being written has the
+            terms.
+        is_made_again: Whether the class that holds the layer attaches them
+            whenever one of its objects is made.
     """
 
-    def __init__(self, terms: dict[str, Term], place: ActivationSpec):
+    def __init__(
+        self,
+        terms: dict[str, Term],
+        place: ActivationSpec,
+        is_made_again: bool,
+    ):
         self.terms = terms
         self.places: tuple[ActivationSpec, ...] = tuple(
             dict.fromkeys(term.place for term in terms.values())
@@ -42,7 +49,8 @@ class Attachment:
             Coefficients(terms) if terms else {}
         )
         self.calls = DeferredLosses()
-        self.saved_in_config = False
+        self.is_saved = False
+        self.is_made_again: bool = is_made_again
 
     @property
     def variables(self) -> list[keras.Variable]:

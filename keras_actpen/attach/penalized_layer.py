@@ -90,8 +90,10 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     ):
         place = ActivationSpec(on, output)
         terms = terms_by_name(penalties, place, layer.name)
+        is_made_again = internals.is_in_constructor()
         with keras.name_scope(layer.name):
-            internals.own(self, actpen=Attachment(terms, place))
+            attachment = Attachment(terms, place, is_made_again)
+        internals.own(self, actpen=attachment)
 
     @property
     def wrapped_layer(self) -> keras.layers.Layer:
@@ -164,7 +166,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
 
     def save_assets(self, path: str) -> None:
         """Save the wrapped layer's assets; warn if the penalty gets lost."""
-        if not self.actpen.saved_in_config:
+        if not self.actpen.is_saved and not self.actpen.is_made_again:
             warnings.warn(
                 f"The penalties of layer {self.name!r} are not saved: the "
                 "model's own `get_config` re-creates its layers without "
@@ -172,7 +174,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
                 "`attach_penalty` again.",
                 stacklevel=2,
             )
-        self.actpen.saved_in_config = False
+        self.actpen.is_saved = False
         save_assets = getattr(self.wrapped_layer, "save_assets", None)
         if save_assets is not None:
             save_assets(path)
@@ -189,7 +191,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Config of the wrapped layer, with the terms under `"actpen"`."""
         if internals.is_writing_keras_file():
-            self.actpen.saved_in_config = True
+            self.actpen.is_saved = True
         layer = internals.serialized_for_sharing(self.wrapped_layer)
         config = layer.pop("config")
         # These are asked for once more, of this object.

@@ -31,6 +31,7 @@ from keras_actpen.internals.observed_twin import ObservedTwin
 from keras_actpen.internals.pickling import load_pickled, pickle_with_import
 from keras_actpen.internals.tracing import (
     is_exporting,
+    is_in_constructor,
     is_writing_keras_file,
     mask_of,
     output_spec,
@@ -63,6 +64,7 @@ __all__ = [
     "graph_of",
     "has_outputs",
     "is_exporting",
+    "is_in_constructor",
     "is_writing_keras_file",
     "load_pickled",
     "make_twin",

@@ -95,3 +95,20 @@ def is_exporting() -> bool:
         frame = frame.f_back
     name = "" if frame is None else frame.f_globals.get("__name__", "")
     return name.startswith("keras.src.") and name.endswith(".export")
+
+
+def is_in_constructor() -> bool:
+    """Whether the caller, itself a constructor, serves that of a layer.
+
+    What the `__init__` or the `build` of a layer makes is made again when the
+    layer is loaded from a file, whether its config tells of it or not.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in ("__init__", "build") and code.co_argcount:
+            first = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(first, keras.layers.Layer):
+                return True
+        frame = frame.f_back
+    return False
