@@ -35,6 +35,7 @@ class Observer(Protocol):
     """What an `ObservedTwin` tells of its calls."""
 
     calls: RunningCalls
+    variables: list[keras.Variable]
 
     def observe(
         self,
@@ -102,3 +103,13 @@ class ObservedTwin(LayerTwin):
         if stateless_scope() is None:
             self.actpen.forget_calls()
         super()._clear_losses()
+
+    def _trackable_children(
+        self, save_type: str = "checkpoint", **kwargs: Any
+    ) -> dict[str, Any]:
+        # What `tf.train.Checkpoint` saves; a SavedModel has no penalties.
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type != "checkpoint":
+            return children
+        ours = {v.name: v for v in self.actpen.variables}
+        return {**children, **ours}

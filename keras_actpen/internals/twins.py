@@ -115,7 +115,10 @@ class RebuiltModel(Disguise):
 
     @property
     def _trainable(self) -> bool:
-        return vars(self._rebuilt_from)["_trainable"]
+        attributes = vars(self._rebuilt_from)
+        if "_trainable" not in attributes:  # TensorFlow asks before it is set
+            raise AttributeError("_trainable")
+        return attributes["_trainable"]
 
     @_trainable.setter
     def _trainable(self, value: bool) -> None:
