@@ -45,7 +45,7 @@ def hparams_columns(
         "penalty_total", tags.OVERVIEW["actpen/penalty_total"]
     )
     for path, layer in layers.items():
-        tag = tags.statistic_tag("zero_fraction", path, layer.places[0])
+        tag = tags.statistic_tag("zero_fraction", path, layer.actpen.places[0])
         metrics["train", tag] = dashboards.Column(
             f"zeros {path}", DEFINITIONS["zero_fraction"]
         )
@@ -75,12 +75,12 @@ def layout(
         optional: Names of the optional statistics.
     """
     categories = []
-    if any(layer.terms for layer in layers.values()):
+    if any(layer.actpen.terms for layer in layers.values()):
         categories.append(("overview", _overview_charts()))
     for path, layer in layers.items():
         charts = []
-        if layer.terms:
-            names = list(layer.terms)
+        if layer.actpen.terms:
+            names = list(layer.actpen.terms)
             charts = [
                 dashboards.multiline_chart(
                     title, [f"{group}/{path}/{name}" for name in names]
@@ -90,9 +90,9 @@ def layout(
                     ("share of the loss", "penalty.share"),
                 )
             ]
-        for place in layer.places:
+        for place in layer.actpen.places:
             charts += _statistic_charts(path, place)
-            units = layer.place_units.get(place)
+            units = layer.actpen.place_units.get(place)
             charts += _optional_charts(
                 path,
                 place,
@@ -167,18 +167,20 @@ def text_page(
     ]
     for path, layer in layers.items():
         about = (path, type(layer).__name__, shapes[path])
-        for name, term in layer.terms.items():
+        for name, term in layer.actpen.terms.items():
             lines.append(
                 _row(
                     *about,
                     str(term.place),
                     name,
                     repr(term.penalty),
-                    f"{layer.coefficients[name]:g}",
+                    f"{layer.actpen.coefficients[name]:g}",
                 )
             )
-        if not layer.terms:
-            lines.append(_row(*about, str(layer.places[0]), "watched", "", ""))
+        if not layer.actpen.terms:
+            lines.append(
+                _row(*about, str(layer.actpen.places[0]), "watched", "", "")
+            )
     # A list: TensorBoard breaks long words in narrow columns of a table.
     lines += ["", "Statistics of the activations:", ""]
     definitions = {**DEFINITIONS, "firing_rate": tags.FIRING_RATE}
