@@ -99,7 +99,9 @@ def attach_penalty(
         ]
     replacements: dict[int, Replacement] = {}
     for site, given in wanted:
-        terms = dict(getattr(site.layer, "terms", {}))
+        terms = {}
+        if isinstance(site.layer, PenalizedLayer):
+            terms = dict(site.layer.actpen.terms)
         for one in given:
             if one.name in terms:
                 raise _name_taken(one.name, site.path)

@@ -96,8 +96,8 @@ def check_units(target: float, measure: str, term: TermRef) -> None:
     Raises:
         ValueError: If `target` is above the number of units.
     """
-    place = term.layer.terms[term.name].place
-    units = term.layer.place_units.get(place)
+    place = term.layer.actpen.terms[term.name].place
+    units = term.layer.actpen.place_units.get(place)
     if measure == "l0" and units is not None and target > units:
         raise ValueError(
             "Invalid value received for argument `target`. Expected a mean "

@@ -236,7 +236,7 @@ class TargetController(keras.callbacks.Callback):
     def _move(self) -> None:
         site, limits = self._site, self._limits
         state, term = self._session.state, (site.path, site.name)
-        place = site.layer.terms[site.name].place
+        place = site.layer.actpen.terms[site.name].place
         totals, samples = state.totals["train"].read()
         now = Reading(
             state.snapshots()[site.path, place], totals[term], samples

@@ -37,12 +37,12 @@ class TermRef:
 
         It survives saving and loading beside the current coefficient.
         """
-        return self.layer.terms[self.name].penalty.coefficient
+        return self.layer.actpen.terms[self.name].penalty.coefficient
 
     @property
     def coefficient(self) -> float:
         """The current coefficient."""
-        return self.layer.coefficients[self.name]
+        return self.layer.actpen.coefficients[self.name]
 
 
 def select_terms(
@@ -66,7 +66,7 @@ def select_terms(
     available = {
         path: layer
         for path, layer in penalized_layers(model).items()
-        if layer.terms
+        if layer.actpen.terms
     }
     if not available:
         raise ValueError(
@@ -92,7 +92,7 @@ def select_terms(
         TermRef(path, name, layer)
         for path, layer in available.items()
         if path in chosen
-        for name in layer.terms
+        for name in layer.actpen.terms
     ]
     for term in terms:
         if not any(_matches(site.name, term) for site in sites):
@@ -119,7 +119,7 @@ def move_coefficients(
         # It takes microseconds per variable: not in steps without a change.
         backend.sync_variables(model)
     for site, value in changed.items():
-        site.layer.coefficients[site.name] = value
+        site.layer.actpen.coefficients[site.name] = value
 
 
 def log_coefficients(

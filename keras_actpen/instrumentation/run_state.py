@@ -47,7 +47,7 @@ class RunState:
         terms = [
             (path, term)
             for path, layer in layers.items()
-            for term in layer.terms
+            for term in layer.actpen.terms
         ]
         self.is_on_host: bool = backend.is_on_host()
         # None where all layers are only watched.
@@ -61,13 +61,14 @@ class RunState:
         self.places: list[PlaceKey] = [
             (path, place)
             for path, layer in layers.items()
-            for place in layer.places
+            for place in layer.actpen.places
         ]
         self.rows: dict[PlaceKey, int] = {
             key: row for row, key in enumerate(self.places)
         }
         units = [
-            layers[path].place_units.get(place) for path, place in self.places
+            layers[path].actpen.place_units.get(place)
+            for path, place in self.places
         ]
         self.statistics: ActivationStatistics | HostStatistics = (
             HostStatistics(units)
@@ -91,7 +92,7 @@ class RunState:
         """Take the statistics of these names too, where they have a sense."""
         for (path, place), states in self.optional.items():
             layer = self.layers[path]
-            units = layer.place_units.get(place)
+            units = layer.actpen.place_units.get(place)
             for kind in {STATES[name]: None for name in names}:
                 if kind not in states and kind.applies_to(layer, place, units):
                     states[kind] = kind.of(layer, units)

@@ -45,7 +45,9 @@ class Session:
         }
         self._users: list[keras.callbacks.Callback] = []
         self._coefficients = [
-            layer.coefficients for layer in layers.values() if layer.terms
+            layer.actpen.coefficients
+            for layer in layers.values()
+            if layer.actpen.terms
         ]
         # How often they have been set when a step last saw them.
         self._changes = -1
@@ -53,7 +55,7 @@ class Session:
         self.keys: list[str] = [
             log_key(path, name)
             for path, layer in layers.items()
-            for name in layer.terms
+            for name in layer.actpen.terms
         ]
 
     @classmethod

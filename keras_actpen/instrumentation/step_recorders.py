@@ -75,9 +75,9 @@ class TermRecorder:
         """Add what one call of one layer has shown."""
         # Else these tensors are out of scope when the step ends: add them now.
         waits = _running_trace() == self._trace
-        if layer.terms and waits:
+        if layer.actpen.terms and waits:
             self._unadded.append((path, terms))
-        elif layer.terms:
+        elif layer.actpen.terms:
             values = {(path, name): value for name, value in terms().items()}
             self.state.totals[self.phase].add(values, self.samples, 0.0)
         if self._since_fired is None:

@@ -58,7 +58,9 @@ def penalty_gradient_share(
             layer, or one of them is not called.
     """
     _check_compiled(model)
-    layers = {p: v for p, v in penalized_layers(model).items() if v.terms}
+    layers = {
+        p: v for p, v in penalized_layers(model).items() if v.actpen.terms
+    }
     if not layers:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
@@ -68,14 +70,14 @@ def penalty_gradient_share(
     probes = {
         (path, place): Probe(path, layer, place)
         for path, layer in layers.items()
-        for place in layer.places
+        for place in layer.actpen.places
     }
     task = task_norms(model, x, y, training, list(probes.values()))
     norms = dict(zip(probes, task, strict=True))
     shares = {}
     for path, layer in layers.items():
-        for name, term in layer.terms.items():
-            coefficient = layer.coefficients[name]
+        for name, term in layer.actpen.terms.items():
+            coefficient = layer.actpen.coefficients[name]
             norm = coefficient * probes[path, term.place].norm(term.penalty)
             shares[f"{path}/{name}"] = _ratio(norm, norms[path, term.place])
     return shares

@@ -38,7 +38,7 @@ def penalty_terms(
     """
     check_built(model)
     layers = penalized_layers(model)
-    if not any(layer.terms for layer in layers.values()):
+    if not any(layer.actpen.terms for layer in layers.values()):
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
             "with penalised layers: call `attach_penalty(model, ...)` first "
@@ -59,5 +59,5 @@ def penalty_terms(
             )
         )
         for path, layer in layers.items()
-        for name in layer.terms
+        for name in layer.actpen.terms
     }

@@ -133,9 +133,9 @@ def task_norms(
     # On float16 the gradients would vanish without the optimizer's scale.
     scale = model.optimizer.scale_loss(1.0)
     off = [
-        (layer.coefficients.variable, ops.zeros(len(layer.terms)))
+        (layer.actpen.coefficients.variable, ops.zeros(len(layer.actpen.terms)))
         for layer in penalized_layers(model).values()
-        if layer.terms
+        if layer.actpen.terms
     ]
     arguments = loss_arguments(model, x, y, training)
 

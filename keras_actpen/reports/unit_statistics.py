@@ -138,7 +138,7 @@ class _UnitRecorder:
         self._totals = {
             place_name(path, place): _UnitTotals(units)
             for path, layer in layers.items()
-            for place, units in layer.place_units.items()
+            for place, units in layer.actpen.place_units.items()
             if units
         }
 

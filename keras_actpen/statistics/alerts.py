@@ -117,7 +117,7 @@ def evidence(
     activation = getattr(layer.wrapped_layer, "activation", None)
     return Evidence(
         path=path,
-        terms={name: means[log_key(path, name)] for name in layer.terms},
+        terms={name: means[log_key(path, name)] for name in layer.actpen.terms},
         loss=math.nan if loss is None else float(loss),
         statistics=_of_layer(path, layer, snapshots),
         activation=getattr(activation, "__name__", ""),
@@ -129,7 +129,7 @@ def _of_layer(
 ) -> dict[ActivationSpec, StatisticsSnapshot]:
     return {
         place: snapshots[path, place]
-        for place in layer.places
+        for place in layer.actpen.places
         if (path, place) in snapshots
     }
 

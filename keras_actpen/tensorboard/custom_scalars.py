@@ -31,12 +31,12 @@ def layout(
         optional: Names of the optional statistics.
     """
     categories = []
-    if any(layer.terms for layer in layers.values()):
+    if any(layer.actpen.terms for layer in layers.values()):
         categories.append(("overview", _overview_charts()))
     for path, layer in layers.items():
         charts = []
-        if layer.terms:
-            names = list(layer.terms)
+        if layer.actpen.terms:
+            names = list(layer.actpen.terms)
             charts = [
                 multiline_chart(
                     title, [f"{group}/{path}/{name}" for name in names]
@@ -46,9 +46,9 @@ def layout(
                     ("share of the loss", "penalty.share"),
                 )
             ]
-        for place in layer.places:
+        for place in layer.actpen.places:
             charts += _statistic_charts(path, place)
-            units = layer.place_units.get(place)
+            units = layer.actpen.place_units.get(place)
             charts += _optional_charts(
                 path,
                 place,

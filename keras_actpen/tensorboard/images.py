@@ -110,9 +110,11 @@ class Images:
         means = recorded.means
         return {
             "penalty": {
-                path: sum(means[log_key(path, name)] for name in layer.terms)
+                path: sum(
+                    means[log_key(path, name)] for name in layer.actpen.terms
+                )
                 for path, layer in self._layers.items()
-                if layer.terms
+                if layer.actpen.terms
             },
             "dead_fraction": {
                 tags.place_path(path, place): snapshot.values()["dead_fraction"]

@@ -80,7 +80,7 @@ def _layer(path: str, layer: PenalizedLayer) -> dict[str, Any]:
                 "kind": tags.kind(place),
                 "path": tags.place_path(path, place),
             }
-            for place in layer.places
+            for place in layer.actpen.places
         ],
         "terms": [
             {
@@ -88,9 +88,11 @@ def _layer(path: str, layer: PenalizedLayer) -> dict[str, Any]:
                 "on": str(term.place),
                 "penalty": without_noise(repr(term.penalty)),
                 "formula": getattr(term.penalty, "formula", ""),
-                "coefficient": _number(shortest(layer.coefficients[name])),
+                "coefficient": _number(
+                    shortest(layer.actpen.coefficients[name])
+                ),
             }
-            for name, term in layer.terms.items()
+            for name, term in layer.actpen.terms.items()
         ],
     }
 
@@ -139,7 +141,7 @@ def positions(
     seen = [
         _positions(snapshots.get((path, place)))
         for path, layer in layers.items()
-        for place in layer.places
+        for place in layer.actpen.places
     ]
     yield events.plugin_tensor(
         PLUGIN,

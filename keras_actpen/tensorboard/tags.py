@@ -93,7 +93,7 @@ def definitions(asked: tuple[str, ...]) -> dict[str, str]:
 def coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
     """Coefficients by `path/term`."""
     return {
-        f"{path}/{name}": layer.coefficients[name]
+        f"{path}/{name}": layer.actpen.coefficients[name]
         for path, layer in layers.items()
-        for name in layer.terms
+        for name in layer.actpen.terms
     }

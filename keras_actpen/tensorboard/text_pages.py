@@ -36,15 +36,17 @@ def attached(
     ]
     for path, layer in layers.items():
         about = (path, type(layer).__name__, output_shape(layer))
-        for name, term in layer.terms.items():
+        for name, term in layer.actpen.terms.items():
             # The coefficient may have been moved since it was attached.
             penalty = (
                 f"{without_noise(repr(term.penalty))}, now "
-                f"{layer.coefficients[name]:g}"
+                f"{layer.actpen.coefficients[name]:g}"
             )
             lines.append(_row(*about, str(term.place), name, penalty))
-        if not layer.terms:
-            lines.append(_row(*about, str(layer.places[0]), "watched", ""))
+        if not layer.actpen.terms:
+            lines.append(
+                _row(*about, str(layer.actpen.places[0]), "watched", "")
+            )
     # A list: TensorBoard breaks long words in narrow columns of a table.
     lines += ["", "Statistics of the activations:", ""]
     definitions = tags.definitions(asked)
