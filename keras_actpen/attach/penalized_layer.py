@@ -20,7 +20,7 @@ from keras_actpen.attach.capture import (
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import check_term_name
+from keras_actpen.penalties.validation import check_term_name
 
 
 @serializable

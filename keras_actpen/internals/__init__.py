@@ -14,6 +14,7 @@ from keras_actpen.internals.graphs import (
 )
 from keras_actpen.internals.layers import (
     Entry,
+    entry_layer,
     entry_of_replica,
     own_losses,
     track,
@@ -58,6 +59,7 @@ __all__ = [
     "Entry",
     "ObservedTwin",
     "carry_over",
+    "entry_layer",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",

@@ -13,19 +13,25 @@ from keras_actpen import backend
 Entry = Callable[[], keras.layers.Layer | None]
 
 
-def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
-    """What finds the outermost layer of the running call, for `own_losses`.
+def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The outermost layer of the running call. No public equivalent.
 
     Args:
-        layer: The layer that is about to be called.
+        layer: The layer that is called, in which nothing is changed.
+    """
+    context = global_state.get_global_attribute("current_call_ctx")
+    return layer if context is None else context.entry_layer
+
+
+def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
+    """What finds the outermost layer of the running call, for `own_losses`.
 
     Returns:
         A weak reference, None where there is one replica alone.
     """
     if backend.replica_count() == 1:
         return None
-    context = global_state.get_global_attribute("current_call_ctx")
-    return weakref.ref(layer if context is None else context.entry_layer)
+    return weakref.ref(entry_layer(layer))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from keras_actpen import penalties
 from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.select import Entries, select
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 from keras_actpen.reports.probes import Probe, task_norms
 
 
@@ -137,7 +137,7 @@ def suggest_coefficient(
     check_number(
         "share", share, "a finite number > 0, for example share=0.1", _positive
     )
-    penalty = penalties.get(penalty)
+    penalty = penalties.identifiers.to_penalty(penalty)
     place = ActivationSpec(on, output)
     probes = [Probe(s.path, s.layer, place) for s in select(model, layers)]
     task = np.linalg.norm(task_norms(model, x, y, training, probes))

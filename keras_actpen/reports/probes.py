@@ -22,7 +22,8 @@ from keras_actpen.attach.capture import (
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals.attributes import attribute_in_front
-from keras_actpen.penalties.base import Penalty, at_least_float32
+from keras_actpen.penalties.base import Penalty
+from keras_actpen.penalties.reductions import at_least_float32
 
 Layer = keras.layers.Layer
 

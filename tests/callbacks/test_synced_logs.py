@@ -5,26 +5,22 @@ import os
 import subprocess
 import sys
 
-import keras
+import documents
 import pytest
-import readme
 from paths import SUPPORT
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="they read the same files on every backend",
-)
+pytestmark = pytest.mark.one_backend
 
 
 def synced(tool, directory, **environment):
     """What a tool has after README's code of its row has run."""
     pytest.importorskip(tool)
     header = ("", "the terms only, live", "curves, histograms and images")
-    cells = {row[0]: " ".join(row[1:]) for row in readme.table(*header)}
+    cells = {row[0]: " ".join(row[1:]) for row in documents.table(*header)}
     (cell,) = [cell for name, cell in cells.items() if name.lower() == tool]
     code = [
         span
-        for span in readme.spans(cell)
+        for span in documents.spans(cell)
         if span not in ("callbacks", "wandb.init()", "fit")
     ]
     script = SUPPORT.joinpath(f"synced_to_{tool}.py")
@@ -44,7 +40,7 @@ def test_wandb_reads_curves_histograms_and_images(tmp_path):
         "epoch/penalty/dense_4/l2",
         "epoch/val_penalty/dense_4/l2",
         "actpen/train/penalty/dense_4/l2",
-        "actpen/train/actpen/task_loss",
+        "actpen/train/Overview/task_loss",
         "actpen/train/activation.zero_fraction/dense_4",
         "actpen/train/activation.values/dense_4/bins",
         "actpen/train/actpen/penalty_by_layer/width",
@@ -61,7 +57,7 @@ def test_mlflow_has_the_terms_and_the_files(tmp_path):
     for name, values in history.items():
         assert found["metrics"][name] == pytest.approx(values[-1], rel=1e-6)
     assert found["files"] == [
-        "tensorboard/actpen",
+        "tensorboard/actpen/hparams",
         "tensorboard/actpen/train",
         "tensorboard/actpen/validation",
     ]

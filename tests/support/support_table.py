@@ -1,10 +1,10 @@
-"""Prints README's support table, made of the results of the tests.
+"""Prints the table of docs/support.md, made of the results of the tests.
 
     python tests/support/support_table.py
 
 runs the tests named below on each backend, KERAS_ACTPEN_SLOW included (about
 20 minutes), and prints Markdown. A row is `yes` where all of its tests passed.
-`test_readme.py` asks for the same rows, without running anything.
+`test_document_facts.py` asks for the same rows, without running anything.
 """
 
 import os
