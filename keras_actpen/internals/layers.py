@@ -14,10 +14,10 @@ Entry = Callable[[], keras.layers.Layer | None]
 
 
 def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The outermost layer of the running call, or of one about to begin.
+    """The outermost layer of the running call. No public equivalent.
 
     Args:
-        layer: The layer that is called. No public equivalent.
+        layer: The layer that is called, in which nothing is changed.
     """
     context = global_state.get_global_attribute("current_call_ctx")
     return layer if context is None else context.entry_layer
@@ -25,9 +25,6 @@ def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
     """What finds the outermost layer of the running call, for `own_losses`.
-
-    Args:
-        layer: The layer that is about to be called.
 
     Returns:
         A weak reference, None where there is one replica alone.
