@@ -15,10 +15,13 @@ import pytest
 import keras_actpen
 from keras_actpen import penalties
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("basedpyright") is None,
-    reason="needs basedpyright",
-)
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.skipif(
+        importlib.util.find_spec("basedpyright") is None,
+        reason="needs basedpyright",
+    ),
+]
 
 
 def basedpyright(directory, *arguments):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.select import Entries, select
@@ -114,12 +115,9 @@ def move_coefficients(
         values: The new coefficients.
     """
     changed = {s: v for s, v in values.items() if s.coefficient != v}
-    if changed and keras.backend.backend() == "jax":
-        # While an epoch runs the trainer keeps the variables' values apart
-        # and would overwrite what is assigned (Keras 3.15,
-        # tests/callbacks/test_penalty_scheduler.py). The sync takes
-        # microseconds per variable, so steps without a change skip it.
-        model.jax_state_sync()
+    if changed:
+        # It takes microseconds per variable: not in steps without a change.
+        backend.sync_variables(model)
     for site, value in changed.items():
         site.layer.coefficients[site.name] = value
 

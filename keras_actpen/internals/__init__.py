@@ -8,6 +8,7 @@ of them.
 from keras_actpen.internals.layers import (
     Entry,
     TransparentLayer,
+    entry_layer,
     entry_of_replica,
     own_losses,
     track,
@@ -42,6 +43,7 @@ __all__ = [
     "TransparentLayer",
     "calls_in_order",
     "carry_over",
+    "entry_layer",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",

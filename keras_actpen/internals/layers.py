@@ -136,6 +136,11 @@ class TransparentLayer(keras.layers.Layer):
 Entry = Callable[[], keras.layers.Layer | None]
 
 
+def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The outermost layer of the running call. No public equivalent."""
+    return layer._get_call_context().entry_layer
+
+
 def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
     """What finds the outermost layer of the running call, for `own_losses`.
 
@@ -144,7 +149,7 @@ def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
     """
     if backend.replica_count() == 1:
         return None
-    return weakref.ref(layer._get_call_context().entry_layer)
+    return weakref.ref(entry_layer(layer))
 
 
 @contextlib.contextmanager

@@ -108,7 +108,6 @@ def penalty_report(
                 measured.means,
                 measured.loss,
                 measured.snapshots,
-                longer={},
             ),
             limits,
         )
