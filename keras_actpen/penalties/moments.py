@@ -26,9 +26,9 @@ class MomentMatching(BatchPenalty):
     deviation `sigma_c = sqrt(var_c + 1e-8)` over all counted samples and
     positions (variance divided by their number). Batch normalization
     enforces both; the penalty asks for them and costs nothing at inference.
-    Suits the pre-activations of dense and convolutional layers. Usual coefficient 1e-3.
-    A batch statistic: right on the global batch under tf.distribute; on torch
-    each process has its own.
+    Suits the pre-activations of dense and convolutional layers. Usual
+    coefficient 1e-3. A batch statistic: right on the global batch under
+    tf.distribute; on torch each process has its own.
 
     After Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep
     Network Training by Reducing Internal Covariate Shift" (of the moments;
