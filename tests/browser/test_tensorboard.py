@@ -48,7 +48,9 @@ TRAIN = (
             "max",
             "rms",
             "zero_fraction",
+            "l0",
             "dead_fraction",
+            "dead_window",
             "nonfinite",
         )
     ),

@@ -162,7 +162,9 @@ class Epochs(keras.callbacks.Callback):
         self.epoch = epoch
 
 
-@pytest.mark.parametrize(("dead", "found_in"), [(6, [3, 7]), (3, [])])
+@pytest.mark.parametrize(
+    ("dead", "found_in"), [(6, [3, 4, 5, 6, 7, 8]), (3, [])]
+)
 def test_dead_units_of_short_epochs(tmp_path, dead, found_in):
     model = compiled(attach_penalty(dying(dead), "dense_4", l2=1e-9))
     epochs, found = Epochs(), []

@@ -41,7 +41,9 @@ STATISTICS = [
     "max",
     "rms",
     "zero_fraction",
+    "l0",
     "dead_fraction",
+    "dead_window",
     "nonfinite",
 ]
 
@@ -584,7 +586,7 @@ def numpy_statistics(values):
         "max": finite.max(),
         "rms": np.sqrt(np.mean(finite**2)),
         "zero_fraction": np.mean(finite == 0),
-        "dead_fraction": np.mean((np.nan_to_num(values) == 0).all(axis=0)),
+        "l0": np.mean((np.nan_to_num(values) != 0).sum(axis=-1)),
         "nonfinite": float(values.size - finite.size),
     }
 
@@ -594,8 +596,16 @@ def numpy_histogram(values):
     return tensor_util.make_ndarray(histogram_pb("", values).value[0].tensor)
 
 
-def assert_statistics(log, tag_path, kind, values, last):
+def assert_statistics(log, tag_path, kind, values, last, every_step):
+    """Of the instrumented steps; but dead units of all, and both epochs."""
     train = log["actpen/train"]
+    dead = np.mean((every_step == 0).all(axis=0))
+    for name, expected in (
+        ("dead_fraction", [dead] * 2),
+        ("dead_window", [len(every_step), 2 * len(every_step)]),
+    ):
+        series = train[f"{kind}.{name}/{tag_path}"]
+        np.testing.assert_allclose(series.values, expected, rtol=1e-6)
     for name, expected in numpy_statistics(values).items():
         series = train[f"{kind}.{name}/{tag_path}"]
         assert series.steps == [0, 1]
@@ -639,6 +649,7 @@ def test_statistics_are_those_of_the_instrumented_steps(tmp_path, every, on):
         kind,
         first_layer_values(layer, np.concatenate(chosen), on),
         first_layer_values(layer, chosen[-1], on),
+        first_layer_values(layer, x, on),
     )
 
 
