@@ -17,11 +17,11 @@ sys.path.insert(0, str(HERE.parent / "tests" / "browser"))
 import tensorboard_pages  # noqa: E402, the path above has it
 from playwright.sync_api import Browser  # noqa: E402, beside its user
 
-RUNS = ("actpen", "actpen/train", "actpen/validation")
+RUNS = ("actpen/hparams", "actpen/train", "actpen/validation")
 SCALARS = (
-    "actpen/penalty_share",
-    "actpen/penalty_total",
-    "actpen/task_loss",
+    "Overview/penalty_share",
+    "Overview/penalty_total",
+    "Overview/task_loss",
     "activation.dead_fraction/dense_4",
     "activation.zero_fraction/dense_4",
     "metric/accuracy",
@@ -47,7 +47,7 @@ def take_pictures_of_training(
 ) -> None:
     with tensorboard_pages.serve(log_dir, RUNS) as url:
         pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
-        pages.scalars(SCALARS, "actpen|fraction|accuracy")
+        pages.scalars(SCALARS, "Overview|fraction|accuracy")
         pages.show_outliers()
         pages.save_screenshot(output / "scalars.png", 1400, 1075)
         pages.histograms(HISTOGRAMS, "")
@@ -57,13 +57,13 @@ def take_pictures_of_training(
 
 def take_picture_of_sweep(browser: Browser, log_dir: str, output: Path) -> None:
     runs = [
-        f"{directory.name}/actpen"
+        f"{directory.name}/actpen/hparams"
         for directory in Path(log_dir).iterdir()
         if directory.is_dir()
     ]
     with tensorboard_pages.serve(log_dir, runs) as url:
         pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
-        pages.hparams([COEFFICIENT, "val_accuracy"])
+        pages.hparams([COEFFICIENT, "hparams/val_accuracy"])
         pages.open_parallel_coordinates()
         pages.choose_scale(COEFFICIENT, "Logarithmic")
         pages.save_screenshot(output / "hparams.png", 1400, 800)

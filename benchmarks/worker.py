@@ -1,40 +1,53 @@
-"""Runs measurements on the Keras backend of this process.
+"""Measures on the Keras backend of this process.
 
-`python -m benchmarks.worker BACKEND DEVICE EFFORT OUTPUT [PATTERN ...]`
+`python -m benchmarks.worker BACKEND DEVICE EFFORT MINUTES OUTPUT [PATTERN ...]`
 """
 
-import dataclasses
 import json
 import sys
 import time
-from fnmatch import fnmatch
 from pathlib import Path
 
 import keras
 
-from benchmarks.bench import EFFORTS, Bench
-from benchmarks.report import environment
-from benchmarks.suite import measurements
+from benchmarks.measurements.bench import EFFORTS, Bench
+from benchmarks.measurements.suite import selected
+from benchmarks.report.environment import environment
+from benchmarks.report.summaries import summarize
+
+# For a row that is too noisy.
+LONGEST = 600.0
 
 
 def main(arguments: list[str]) -> None:
-    """Measure what matches a pattern and write it after each measurement."""
-    backend, device, effort, output, *patterns = arguments
-    bench = Bench(backend, device, EFFORTS[effort])
-    results = {"environment": environment(backend), "comparisons": []}
-    for name, measure in measurements(bench):
-        if not any(fnmatch(name, pattern) for pattern in patterns):
-            continue
+    """Measure what is selected and write it after each measurement."""
+    backend, device, effort, minutes, output, *patterns = arguments
+    found = environment(backend)
+    if device == "gpu" and not found["accelerators"]:
+        print(f"{backend}: no GPU, nothing measured", flush=True)
+        return
+    rows = []
+    end = time.perf_counter() + 60 * float(minutes)
+    chosen = selected(backend, device, patterns)
+    for index, (name, measure) in enumerate(chosen):
         start = time.perf_counter()
-        comparison = dataclasses.asdict(measure(bench, name))
-        results["comparisons"].append(
-            {**comparison, "device": device, "effort": effort}
+        # An equal share of the time that is left.
+        share = max(end - start, 0.0) / (len(chosen) - index)
+        bench = Bench(backend, device, EFFORTS[effort], min(share, LONGEST))
+        row = summarize(measure(bench, name), device, effort)
+        rows.append(row)
+        Path(output).write_text(
+            json.dumps({"environment": found, "rows": rows})
         )
-        Path(output).write_text(json.dumps(results))
-        seconds = time.perf_counter() - start
         # The models of one measurement are too many for those to come.
         keras.utils.clear_session()
-        print(f"{backend} {name} ({seconds:.0f} s)", flush=True)
+        seconds = time.perf_counter() - start
+        print(
+            f"{backend} {name}: {row['rounds']} rounds ({row['disturbed']} "
+            f"disturbed, {row['left_out']} more left out), intervals up to "
+            f"{100 * row['width']:.1f} % wide ({seconds:.0f} s)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

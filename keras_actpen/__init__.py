@@ -23,6 +23,7 @@ from keras_actpen.reports.penalty_report import penalty_report
 from keras_actpen.reports.penalty_summary import penalty_summary
 from keras_actpen.reports.penalty_terms import penalty_terms
 from keras_actpen.reports.plot_activations import plot_activations
+from keras_actpen.reports.unit_statistics import unit_statistics
 from keras_actpen.statistics.findings import Finding
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "penalty_terms",
     "plot_activations",
     "suggest_coefficient",
+    "unit_statistics",
     "watch_activations",
 ]
 

@@ -12,6 +12,8 @@ import pytest
 
 import keras_actpen
 
+pytestmark = pytest.mark.one_backend
+
 PACKAGE = Path(__file__).parent.parent / "keras_actpen"
 FILES = sorted(PACKAGE.rglob("*.py"))
 BACKENDS = {"tensorflow", "jax", "jaxlib", "torch"}
@@ -139,6 +141,7 @@ def keras_names():
 
 
 @each_file
+@pytest.mark.every_backend
 def test_no_private_keras_outside_internals(path):
     if room_of(path) == "internals":
         return
@@ -168,6 +171,7 @@ def test_no_private_keras_outside_internals(path):
     assert not {name for name in inherited if private(name)}
 
 
+@pytest.mark.every_backend
 def test_private_attributes_of_keras_by_string():
     """`getattr(layer, "_tracker")` and `vars(layer)["_x"]` count too."""
     names = {name for name in keras_names() if private(name)}
@@ -188,11 +192,12 @@ def run(script, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
 
+@pytest.mark.every_backend
 def test_import_loads_neither_tensorboard_nor_another_backend():
     done = run(
         "import sys, keras\n"
@@ -230,6 +235,7 @@ importlib.util.find_spec = lambda n: None if n in hidden else find_spec(n)
 
 
 @pytest.mark.parametrize("others", ["installed", "missing"])
+@pytest.mark.every_backend
 def test_a_backend_that_is_not_installed(others):
     backend = keras.backend.backend()
     found = [

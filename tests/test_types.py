@@ -15,10 +15,13 @@ import pytest
 import keras_actpen
 from keras_actpen import penalties
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("basedpyright") is None,
-    reason="needs basedpyright",
-)
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.skipif(
+        importlib.util.find_spec("basedpyright") is None,
+        reason="needs basedpyright",
+    ),
+]
 
 
 def basedpyright(directory, *arguments):
@@ -223,6 +226,9 @@ def use(
         plain, "dense_4", penalties.L2(0.01, reduction="mean")
     )
     attach_penalty(model, "dense_4", keras.regularizers.L1(1e-4), output=0)
+    attach_penalty(model, "dense_4", penalties.Hoyer)
+    attach_penalty(model, "dense_4", penalties.L1(unit_weights=[1.0, 0.5]))
+    attach_penalty(model, "dense_4", penalties.L0(threshold=lambda: x))
     attach_penalty(model, "dense_4", fourth_power, name="fourth_power")
     attach_penalty(model, "dense_4", Asymmetry(1e-3), share_weights=False)
     layers = penalized_layers(model)
@@ -250,6 +256,7 @@ def configure() -> None:
     assert_type(penalties.L2(0.01).coefficient, float)
     assert_type(penalties.KLSparsity(rate=0.1).activation, str | None)
     assert_type(penalties.get("l2"), penalties.Penalty)
+    assert_type(penalties.get(None), None)
     assert_type(penalties.serialize(penalties.L2()), dict[str, Any])
 
 
@@ -300,6 +307,8 @@ model = keras.Model()
 attach_penalty(model, 0.5)
 attach_penalty(model, "dense_4", l2="0.01")
 attach_penalty(model, "dense_4", penalties.L2(reduction=None))
+attach_penalty(model, "dense_4", penalties.L2(reduction="average"))
+attach_penalty(model, "dense_4", penalties.L1(unit_weights=0.5))
 PenaltyMonitor(log_dir=3)
 PenaltyMonitor(on_finding=lambda finding: None)
 TargetController("dense_4/l1", 0.8, rule=GECO)

@@ -1,7 +1,6 @@
 """The command line: `python -m benchmarks.effects`."""
 
 import argparse
-import dataclasses
 import json
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +10,8 @@ import keras
 from benchmarks.effects import plots, report
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import EFFORTS
-from benchmarks.report import environment
+from benchmarks.report.environment import environment as environment_of
+from benchmarks.report.summaries import to_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -31,26 +31,22 @@ def main(arguments: list[str] | None = None) -> None:
         )
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "effects.json"
-    results = {"environments": {}, "rows": []}
+    results = report.EMPTY
     if file.exists():
         results = json.loads(file.read_text())
+    environment = {
+        **environment_of(keras.backend.backend()),
+        "effort": options.effort,
+    }
     for name in names:
-        rows = []
-        for row in EXPERIMENTS[name].run(EFFORTS[options.effort]):
-            rows.append(dataclasses.asdict(row))
+        experiment, rows = EXPERIMENTS[name], []
+        for row in experiment.run(EFFORTS[options.effort]):
+            rows.append(row)
             print(_line(row), flush=True)
-        results = report.merged(
-            results,
-            name,
-            {
-                **environment(keras.backend.backend()),
-                "effort": options.effort,
-            },
-            rows,
-        )
+        found = report.Findings.of(experiment, rows)
+        results = report.merged(results, environment, found)
         # After each experiment: a later one may be interrupted.
-        text = json.dumps(report.with_verdicts(results), indent=1)
-        file.write_text(text + "\n")
+        file.write_text(to_json(results))
     (options.output / "effects.md").write_text(report.markdown(results))
     plots.plot(results, options.output / "effects.png")
     print(report.summary(results))

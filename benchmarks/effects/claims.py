@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from benchmarks.effects.groups import Group, Spread, grouped
 from benchmarks.effects.trials import NONE, Row
 
 # Accuracy that a penalty may cost and still count as equal.
@@ -14,7 +15,8 @@ MARGIN = 0.01
 # One-sided level at which a claim's limit must be passed.
 LEVEL = 0.95
 
-Choose = Callable[[Mapping[float, Sequence[Row]], Sequence[Row]], float]
+# From an arm's groups by their strengths, and the control.
+Choose = Callable[[Mapping[float, Group], Group], float]
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,16 @@ class Verdict:
 
     Attributes:
         claim: The claim.
-        strengths: At which the arm and what it is compared with were taken.
-        arm: The arm's measure at each seed.
-        against: That of what it is compared with; empty if nothing.
+        arm: The arm's measure.
+        against: That of what it is compared with; `None` if nothing.
         mean: Mean over the seeds of what is compared.
         low: Lower end of its one-sided 95 % interval (Student).
         high: Upper end of that to the other side.
     """
 
     claim: Claim
-    strengths: Sequence[float]
-    arm: Sequence[float]
-    against: Sequence[float]
+    arm: Spread
+    against: Spread | None
     mean: float
     low: float
     high: float
@@ -82,11 +82,11 @@ def judge(claim: Claim, rows: Sequence[Row], choose: Choose | None) -> Verdict:
     Raises:
         ValueError: If the rows have no such arm, or it lacks a seed.
     """
-    strengths, samples = [], []
+    groups, samples = grouped(rows), []
     for arm in (claim.arm, claim.against):
         if arm is None:
             continue
-        strength = chosen(rows, arm, choose)
+        strength = chosen(groups, arm, choose)
         if claim.strength is not None and arm != NONE:
             strength = claim.strength
         found = {
@@ -94,7 +94,6 @@ def judge(claim: Claim, rows: Sequence[Row], choose: Choose | None) -> Verdict:
             for row in rows
             if (row.arm, row.strength) == (arm, strength)
         }
-        strengths.append(strength)
         samples.append(found)
     if len({tuple(sorted(found)) for found in samples}) != 1:
         raise ValueError(
@@ -102,45 +101,43 @@ def judge(claim: Claim, rows: Sequence[Row], choose: Choose | None) -> Verdict:
             f"seeds. Received: {[sorted(found) for found in samples]}"
         )
     by_seed = [[found[s] for s in sorted(samples[0])] for found in samples]
-    arm, against = by_seed[0], (by_seed[1] if len(by_seed) == 2 else [])
-    return Verdict(claim, strengths, arm, against, *_compare(claim, *by_seed))
+    spreads = [*map(Spread.over, by_seed), None]
+    return Verdict(claim, *spreads[:2], *_compare(claim, *by_seed))
 
 
 def chosen(
-    rows: Sequence[Row], arm: str, choose: Choose | None
+    groups: Sequence[Group], arm: str, choose: Choose | None
 ) -> float | None:
     """The strength that stands for an arm, chosen on validation digits.
 
     `None` if there are several and the experiment does not choose.
 
     Raises:
-        ValueError: If the rows have no such arm.
+        ValueError: If there is no such arm.
     """
-    strengths: dict[float, list[Row]] = {}
-    for row in rows:
-        if row.arm == arm:
-            strengths.setdefault(row.strength, []).append(row)
+    strengths = {group.strength: group for group in groups if group.arm == arm}
     if not strengths:
         raise ValueError(
-            f"Expected one of {sorted({row.arm for row in rows})}. Received: "
-            f"the arm {arm!r}"
+            f"Expected one of {sorted({group.arm for group in groups})}. "
+            f"Received: the arm {arm!r}"
         )
     if len(strengths) == 1:
         return next(iter(strengths))
     if choose is None:
         return None
-    return choose(strengths, [row for row in rows if row.arm == NONE])
+    (control,) = (group for group in groups if group.arm == NONE)
+    return choose(strengths, control)
 
 
 def strongest_at_equal_accuracy(
-    strengths: Mapping[float, Sequence[Row]], control: Sequence[Row]
+    strengths: Mapping[float, Group], control: Group
 ) -> float:
     """The largest strength that costs at most a point of accuracy.
 
     Where all cost more: the one that costs least.
     """
-    least = _validated(control, "accuracy") - MARGIN
-    accuracies = {s: _validated(r, "accuracy") for s, r in strengths.items()}
+    least = control.validation["accuracy"] - MARGIN
+    accuracies = {s: g.validation["accuracy"] for s, g in strengths.items()}
     equal = [s for s, accuracy in accuracies.items() if accuracy >= least]
     return max(equal) if equal else max(accuracies, key=accuracies.get)
 
@@ -148,19 +145,13 @@ def strongest_at_equal_accuracy(
 def closest(value: str, target: float = 0.0) -> Choose:
     """Chooses the strength whose measure is closest to a target."""
 
-    def choose(
-        strengths: Mapping[float, Sequence[Row]], control: Sequence[Row]
-    ) -> float:
+    def choose(strengths: Mapping[float, Group], control: Group) -> float:
         return min(
             strengths,
-            key=lambda s: abs(_validated(strengths[s], value) - target),
+            key=lambda s: abs(strengths[s].validation[value] - target),
         )
 
     return choose
-
-
-def _validated(rows: Sequence[Row], value: str) -> float:
-    return float(np.mean([row.validation[value] for row in rows]))
 
 
 def _compare(

@@ -1,18 +1,15 @@
 """The plot: one panel an experiment, one point an arm and strength."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.effects.claims import chosen
-from benchmarks.effects.experiments import Experiment
-from benchmarks.effects.report import groups, loaded
-from benchmarks.effects.trials import NONE, Row
+from benchmarks.effects.report import Findings, loaded
+from benchmarks.effects.trials import NONE
 
 COLUMNS = 4
-COLOURS = {NONE: "black", "L2": "0.55"}
+COLORS = {NONE: "black", "L2": "0.55"}
 
 
 def plot(results: Mapping[str, Any], file: Path) -> None:
@@ -27,9 +24,9 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    experiments = loaded(results)
-    columns = min(COLUMNS, len(experiments))
-    lines = -(-len(experiments) // columns)
+    panels = loaded(results)
+    columns = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(
         lines,
         columns,
@@ -37,9 +34,9 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
         squeeze=False,
         layout="constrained",
     )
-    for ax, (experiment, rows) in zip(axes.flat, experiments, strict=False):
-        _panel(ax, experiment, rows)
-    for ax in axes.flat[len(experiments) :]:
+    for ax, found in zip(axes.flat, panels, strict=False):
+        _panel(ax, found)
+    for ax in axes.flat[len(panels) :]:
         ax.remove()
     figure.suptitle(
         "Mean and standard deviation over the seeds; a line goes from weak "
@@ -49,29 +46,28 @@ def plot(results: Mapping[str, Any], file: Path) -> None:
     pyplot.close(figure)
 
 
-def _panel(ax: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
-    found, axes = groups(rows), experiment.axes
-    arms = list(dict.fromkeys(arm for arm, _ in found))
+def _panel(ax: Any, found: Findings) -> None:
+    experiment, axes = found.experiment, found.experiment.axes
+    arms = list(dict.fromkeys(group.arm for group in found.groups))
     others = (f"C{index}" for index in range(len(arms)))
     for arm in arms:
-        colour = COLOURS.get(arm) or next(others)
-        strengths = [s for name, s in found if name == arm]
-        points = np.array(
-            [[_values(found[arm, s], v) for s in strengths] for v in axes]
-        )
-        (x, y), (dx, dy) = points.mean(2), points.std(2, ddof=1)
+        color = COLORS.get(arm) or next(others)
+        groups = [group for group in found.groups if group.arm == arm]
+        spreads = [[group.values[value] for group in groups] for value in axes]
+        x, y = ([spread.mean for spread in of] for of in spreads)
+        dx, dy = ([spread.deviation for spread in of] for of in spreads)
         marker = "s" if arm == NONE else "o"
-        ax.errorbar(x, y, dy, dx, f"{marker}-", color=colour, label=arm)
-        taken = chosen(rows, arm, experiment.choose)
-        if len(strengths) > 1 and taken is not None:
-            taken = strengths.index(taken)
-            ax.plot(x[taken], y[taken], "o", ms=13, mfc="none", mec=colour)
+        ax.errorbar(x, y, dy, dx, f"{marker}-", color=color, label=arm)
+        taken = chosen(found.groups, arm, experiment.choose)
+        if len(groups) > 1 and taken is not None:
+            taken = [group.strength for group in groups].index(taken)
+            ax.plot(x[taken], y[taken], "o", ms=13, mfc="none", mec=color)
     for guide in experiment.guides:
         ax.axvline(guide, color="0.8", linestyle="--", zorder=0)
     ax.set_title(experiment.name, pad=20)
     for name, value in zip("xy", axes, strict=True):
         getattr(ax, f"set_{name}label")(experiment.columns[value])
-        values = _values(rows, value)
+        values = [group.values[value].mean for group in found.groups]
         if min(values) > 0 and max(values) / min(values) > 20:
             getattr(ax, f"set_{name}scale")("log")
     # Above the panel, where it hides no point.
@@ -84,7 +80,3 @@ def _panel(ax: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
         columnspacing=0.8,
         frameon=False,
     )
-
-
-def _values(rows: Sequence[Row], value: str) -> list[float]:
-    return [row.values[value] for row in rows]

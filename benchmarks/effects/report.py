@@ -1,85 +1,118 @@
 """What a run writes: effects.json and effects.md."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from benchmarks.effects.claims import Verdict, chosen, judge
 from benchmarks.effects.experiments import Experiment
+from benchmarks.effects.groups import Group, Spread, grouped
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import Row
-from benchmarks.tables import table
+from benchmarks.report.page import table
 
 COMMAND = "python -m benchmarks.effects"
 
 
+EMPTY: dict[str, Any] = {"environments": {}, "groups": [], "claims": []}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment led to.
+
+    Attributes:
+        experiment: The experiment.
+        groups: Its trainings.
+        verdicts: Its claims, judged.
+    """
+
+    experiment: Experiment
+    groups: Sequence[Group]
+    verdicts: Sequence[Verdict]
+
+    @classmethod
+    def of(cls, experiment: Experiment, rows: Sequence[Row]) -> "Findings":
+        """Those that all its rows lead to."""
+        verdicts = [
+            judge(claim, rows, experiment.choose) for claim in experiment.claims
+        ]
+        return cls(experiment, grouped(rows), verdicts)
+
+
 def merged(
-    old: Mapping[str, Any],
-    name: str,
-    environment: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    old: Mapping[str, Any], environment: Mapping[str, Any], found: Findings
 ) -> dict[str, Any]:
     """Results of an earlier run, with those of an experiment put in.
 
     Args:
         old: Content of effects.json.
-        name: Name of the experiment.
-        environment: What it ran on.
-        rows: Its rows as dictionaries.
+        environment: What the experiment ran on.
+        found: What it led to.
     """
-    kept = [row for row in old["rows"] if row["experiment"] != name]
+    name = found.experiment.name
+    new = {
+        "groups": [_group_entry(group) for group in found.groups],
+        "claims": [_claim_entry(name, verdict) for verdict in found.verdicts],
+    }
     return {
         "environments": {**old["environments"], name: dict(environment)},
-        "rows": [*kept, *rows],
+        **{
+            key: [e for e in old[key] if e["experiment"] != name] + entries
+            for key, entries in new.items()
+        },
     }
 
 
-def with_verdicts(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with the claims and whether they were seen."""
-    claims = [
-        {
-            "experiment": experiment.name,
-            **_finite(dataclasses.asdict(verdict)),
-            "seen": verdict.seen,
-        }
-        for experiment, verdict in verdicts(results)
-    ]
-    return {**results, "claims": claims}
-
-
-def verdicts(
-    results: Mapping[str, Any],
-) -> Iterator[tuple[Experiment, Verdict]]:
-    """Every claim of the experiments that have rows, judged."""
-    for experiment, rows in loaded(results):
-        for claim in experiment.claims:
-            yield experiment, judge(claim, rows, experiment.choose)
-
-
-def loaded(
-    results: Mapping[str, Any],
-) -> list[tuple[Experiment, list[Row]]]:
-    """The experiments that have rows, in the order of the suite."""
-    rows: dict[str, list[Row]] = {}
-    for row in results["rows"]:
-        rows.setdefault(row["experiment"], []).append(Row(**row))
-    return [(EXPERIMENTS[n], rows[n]) for n in EXPERIMENTS if n in rows]
+def loaded(results: Mapping[str, Any]) -> list[Findings]:
+    """What effects.json holds, in the order of the suite."""
+    found = []
+    for name, experiment in EXPERIMENTS.items():
+        groups = [
+            Group(
+                **{
+                    **entry,
+                    "values": {
+                        value: _spread(of)
+                        for value, of in entry["values"].items()
+                    },
+                }
+            )
+            for entry in results["groups"]
+            if entry["experiment"] == name
+        ]
+        claims = {claim.text: claim for claim in experiment.claims}
+        verdicts = [
+            Verdict(
+                claims[entry["claim"]],
+                _spread(entry["arm"]),
+                _spread(entry["against"]) if entry["against"] else None,
+                *(_number(entry[key]) for key in ("mean", "low", "high")),
+            )
+            for entry in results["claims"]
+            if entry["experiment"] == name
+        ]
+        if groups:
+            found.append(Findings(experiment, groups, verdicts))
+    return found
 
 
 def summary(results: Mapping[str, Any]) -> str:
     """For README: the headlines with their numbers, and all that failed."""
-    judged = list(verdicts(results))
-    rows = [
+    judged = [
+        (found.experiment, verdict)
+        for found in loaded(results)
+        for verdict in found.verdicts
+    ]
+    lines = [
         [verdict.claim.text, _seen(verdict), measured(experiment, verdict)]
         for experiment, verdict in judged
         if verdict.claim.headline
     ]
     missed = [f"{v.claim.text} ({e.name})" for e, v in judged if not v.seen]
     return (
-        table(["claim", "", "measured"], rows)
+        table(["claim", "", "measured"], lines)
         + f"\n\nSeen were {len(judged) - len(missed)} of all {len(judged)} "
         f"claims. Not seen: {'; '.join(missed) or 'none'}."
     )
@@ -87,26 +120,10 @@ def summary(results: Mapping[str, Any]) -> str:
 
 def measured(experiment: Experiment, verdict: Verdict) -> str:
     """Mean and standard deviation of the arm and of its control."""
-    text = f"{experiment.columns[verdict.claim.value]} {spread(verdict.arm)}"
-    if not verdict.against:
+    text = f"{experiment.columns[verdict.claim.value]} {verdict.arm}"
+    if verdict.against is None:
         return text
-    return f"{text} against {spread(verdict.against)}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over the seeds."""
-    deviation = np.std(values, ddof=1)
-    # A sum of rounding errors is 0, and not a negative one.
-    mean = round(float(np.mean(values)), 12) + 0.0
-    return f"{mean:.3g} ± {deviation:.1g}"
-
-
-def groups(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
-    """The rows of each arm and strength, one a seed."""
-    found: dict[tuple[str, float], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.arm, row.strength), []).append(row)
-    return found
+    return f"{text} against {verdict.against}"
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -127,38 +144,35 @@ def markdown(results: Mapping[str, Any]) -> str:
         "## In short",
         summary(results),
     ]
-    for experiment, rows in loaded(results):
+    for found in loaded(results):
         parts += [
-            f"## {experiment.name}",
-            experiment.text,
-            _row_table(experiment, rows),
-            _claim_table(experiment, rows),
+            f"## {found.experiment.name}",
+            found.experiment.text,
+            _group_table(found),
+            _claim_table(found),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _row_table(experiment: Experiment, rows: Sequence[Row]) -> str:
-    lines = []
-    for (arm, strength), group in groups(rows).items():
-        taken = strength == chosen(rows, arm, experiment.choose)
+def _group_table(found: Findings) -> str:
+    experiment, lines = found.experiment, []
+    for group in found.groups:
+        taken = chosen(found.groups, group.arm, experiment.choose)
         lines.append(
             [
-                f"**{arm}**" if taken else arm,
-                f"{strength:g}" if strength else "",
-                *(
-                    spread([row.values[value] for row in group])
-                    for value in experiment.columns
-                ),
+                f"**{group.arm}**" if group.strength == taken else group.arm,
+                f"{group.strength:g}" if group.strength else "",
+                *(str(group.values[value]) for value in experiment.columns),
             ]
         )
     header = ["arm (bold: taken)", "strength", *experiment.columns.values()]
     return table(header, lines)
 
 
-def _claim_table(experiment: Experiment, rows: Sequence[Row]) -> str:
+def _claim_table(found: Findings) -> str:
     lines = []
-    for claim in experiment.claims:
-        verdict = judge(claim, rows, experiment.choose)
+    for verdict in found.verdicts:
+        claim = verdict.claim
         compared = claim.relative if claim.against else "value"
         lines.append(
             [
@@ -201,10 +215,38 @@ def _machines(results: Mapping[str, Any]) -> Iterator[str]:
         yield machine + "." if every else f"{', '.join(names)}: {machine}."
 
 
-def _finite(entry: Any) -> Any:
-    """Without infinities, which JSON has not."""
-    if isinstance(entry, dict):
-        return {key: _finite(value) for key, value in entry.items()}
-    if isinstance(entry, float) and not math.isfinite(entry):
-        return None
-    return entry
+def _group_entry(group: Group) -> dict[str, Any]:
+    values = {name: _pair(spread) for name, spread in group.values.items()}
+    validation = {name: _finite(v) for name, v in group.validation.items()}
+    return {**vars(group), "values": values, "validation": validation}
+
+
+def _claim_entry(experiment: str, verdict: Verdict) -> dict[str, Any]:
+    against = verdict.against
+    return {
+        "experiment": experiment,
+        "claim": verdict.claim.text,
+        "arm": _pair(verdict.arm),
+        "against": None if against is None else _pair(against),
+        "mean": _finite(verdict.mean),
+        "low": _finite(verdict.low),
+        "high": _finite(verdict.high),
+        "seen": verdict.seen,
+    }
+
+
+def _pair(spread: Spread) -> list[float | None]:
+    return [_finite(spread.mean), _finite(spread.deviation)]
+
+
+def _spread(pair: Sequence[float | None]) -> Spread:
+    return Spread(*map(_number, pair))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    """JSON has neither infinities nor NaN."""
+    return math.nan if value is None else value

@@ -14,7 +14,7 @@ from keras_actpen.attach.layer_refs import LayerRef, sites
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.rebuild import Replacement, replace_layers, wrapping
 from keras_actpen.attach.select import Entries, select
-from keras_actpen.penalties.base import check_coefficient, check_term_name
+from keras_actpen.penalties.validation import check_coefficient, check_term_name
 
 
 def attach_penalty(
@@ -99,7 +99,9 @@ def attach_penalty(
         ]
     replacements: dict[int, Replacement] = {}
     for site, given in wanted:
-        terms = dict(getattr(site.layer, "terms", {}))
+        terms = {}
+        if isinstance(site.layer, PenalizedLayer):
+            terms = dict(site.layer.actpen.terms)
         for one in given:
             if one.name in terms:
                 raise _name_taken(one.name, site.path)
@@ -278,7 +280,7 @@ def _penalties(
         given = []
     elif isinstance(given, str | Mapping) or not isinstance(given, Sequence):
         given = [given]
-    found = [penalties.get(one) for one in given]
+    found = [penalties.identifiers.to_penalty(one) for one in given]
     if l1 is not None:
         found.append(penalties.L1(check_coefficient("l1", l1)))
     if l2 is not None:

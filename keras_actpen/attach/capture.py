@@ -1,7 +1,7 @@
 """Where a layer is looked at: its outputs or its pre-activation."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ def observed_call(
     places: Sequence[ActivationSpec],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    call: Callable[..., Any],
 ) -> tuple[Any, Watched]:
     """Call a layer.
 
@@ -66,7 +67,7 @@ def observed_call(
         Its outputs, and the tensors at each place.
     """
     if places == _FIRST_OUTPUT:
-        outputs = layer(*args, **kwargs)
+        outputs = call(*args, **kwargs)
         if _is_tensor_to_tensor(args, kwargs, outputs):
             # Nearly all calls, at a third of what the search takes.
             mask = internals.mask_of(outputs)
@@ -74,10 +75,10 @@ def observed_call(
         return outputs, watched_at(places, layer, outputs, args, kwargs)
     if any(place.on == "preactivation" for place in places):
         with tapped_activation(layer) as seen:
-            outputs = layer(*args, **kwargs)
+            outputs = call(*args, **kwargs)
         preactivation = only_tapped(layer, seen)
     else:
-        outputs = layer(*args, **kwargs)
+        outputs = call(*args, **kwargs)
         preactivation = None
     return outputs, watched_at(
         places, layer, outputs, args, kwargs, preactivation

@@ -7,7 +7,8 @@ import keras
 
 from keras_actpen import penalties
 from keras_actpen.attach.capture import ActivationSpec
-from keras_actpen.penalties.base import Penalty, check_coefficient
+from keras_actpen.penalties.base import Penalty
+from keras_actpen.penalties.validation import check_coefficient
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def terms_by_name(
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
         given = (given,)
     terms: dict[str, Term] = {}
-    for penalty in map(penalties.get, given):
+    for penalty in map(penalties.identifiers.to_penalty, given):
         if penalty.name in terms:
             raise ValueError(
                 "Invalid value received for argument `penalties`. Expected "

@@ -39,10 +39,12 @@ class DeferredLosses(threading.local):
 
     Attributes:
         outside: Those outside of any stateless scope.
+        inside: Whether the layer is being called.
     """
 
     def __init__(self):
         self.outside: list[Call] = []
+        self.inside: bool = False
         self._of_scopes: MutableMapping[Any, list[Call]] = (
             weakref.WeakKeyDictionary()
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_actpen import internals
+
 Layer = keras.layers.Layer
 InputLayer = keras.layers.InputLayer
 
@@ -41,7 +43,8 @@ def is_graph_model(model: Any) -> bool:
     """
     if not isinstance(model, keras.Sequential | keras.Function):
         return False
-    definer = next(c for c in type(model).__mro__ if "call" in vars(c))
+    cls = type(internals.root_of(model))
+    definer = next(c for c in cls.__mro__ if "call" in vars(c))
     return definer.__module__.partition(".")[0] == "keras"
 
 
@@ -98,7 +101,7 @@ def _walk(
             continue
         yield prefix + layer.name, layer, model
         inner = unwrapped(layer)
-        if any(inner is ancestor for ancestor in ancestors):
+        if any(inner is unwrapped(ancestor) for ancestor in ancestors):
             continue  # a sub-model that holds its parent as an attribute
         if is_graph_model(inner) or (
             in_place and isinstance(inner, keras.Model)
@@ -109,10 +112,8 @@ def _walk(
 
 
 def unwrapped(layer: Layer) -> Layer:
-    """The user's layer: what a wrapper of the same name wraps, or `layer`."""
-    inner = getattr(layer, "wrapped_layer", layer)
-    same = isinstance(inner, Layer) and inner.name == layer.name
-    return inner if same else layer
+    """The user's layer: what a twin is a twin of, or `layer`."""
+    return internals.root_of(layer)
 
 
 def output_shape(layer: keras.layers.Layer) -> str:

@@ -1,16 +1,14 @@
-"""The layer that stands in for a penalised layer."""
+"""A layer of the user's class that adds penalties to the loss."""
 
-import functools
 import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_actpen import backend, internals, penalties
-from keras_actpen.attach import recording
+from keras_actpen import internals, penalties
+from keras_actpen.attach.attachment import Attachment
 from keras_actpen.attach.capture import (
     ActivationSpec,
     Watched,
@@ -20,21 +18,19 @@ from keras_actpen.attach.capture import (
     watched_at,
 )
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
-from keras_actpen.attach.deferred_losses import Call, DeferredLosses
-from keras_actpen.attach.delegation import DelegatingLayer
-from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import check_term_name
+from keras_actpen.penalties.validation import check_term_name
 
 
 @serializable
-class PenalizedLayer(DelegatingLayer):
+class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     """A layer with penalties on what it puts out.
 
-    It has the name, the weights, the attributes and the call signature of the
-    layer it wraps, and computes the same outputs. `attach_penalty` puts it in
-    the layer's place; it can also be used directly when a model is written:
+    It is a layer of the wrapped layer's own class, with its name, its weights
+    and its state, and computes the same outputs: what is set on one of the
+    two is set on the other. `attach_penalty` puts it in the layer's place; it
+    can also be used directly when a model is written:
 
     ```python
     x = PenalizedLayer(keras.layers.Dense(8), penalties.L2(0.01))(x)
@@ -62,6 +58,8 @@ class PenalizedLayer(DelegatingLayer):
             activation of its own, or a function returns no scalar.
     """
 
+    actpen: Attachment
+
     def __new__(
         cls, layer: keras.layers.Layer, *args: Any, **kwargs: Any
     ) -> "PenalizedLayer":
@@ -79,7 +77,8 @@ class PenalizedLayer(DelegatingLayer):
                 f"keras.layers.Layer. Received: layer={layer!r} (of type "
                 f"{type(layer).__name__})"
             )
-        return super().__new__(_class_for(type(layer)), layer, *args, **kwargs)
+        root = internals.root_of(layer)
+        return internals.make_twin(root, _class_for(root))
 
     def __init__(
         self,
@@ -91,120 +90,65 @@ class PenalizedLayer(DelegatingLayer):
     ):
         place = ActivationSpec(on, output)
         terms = terms_by_name(penalties, place, layer.name)
-        super().__init__(layer)
-        self.supports_jit: bool = layer.supports_jit
-        self.supports_masking = True
-        self.terms = terms
-        self.places: tuple[ActivationSpec, ...] = tuple(
-            dict.fromkeys(t.place for t in terms.values())
-        ) or (place,)
-        # Size of the last axis at each place, as far as it is known.
-        self.place_units: dict[ActivationSpec, int | None] = {}
-        self._saved_in_config = False
-        self._calls = DeferredLosses()
+        is_made_again = internals.is_in_constructor()
         with keras.name_scope(layer.name):
-            self.coefficients: Coefficients | dict[str, float] = (
-                Coefficients(terms) if terms else {}
-            )
-        if terms:
-            self._coefficient_variable = self.coefficients.variable
-        self.wrapped_layer: keras.layers.Layer = layer
-        self.build()
+            attachment = Attachment(terms, place, is_made_again)
+        internals.own(self, actpen=attachment)
 
-    def _penalized_call(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        outputs, watched = observed_call(
-            self.wrapped_layer, self.places, args, kwargs
-        )
-        self._note_units(watched)
-        recorder = recording.current()
-        if not self.terms and recorder is None:
-            return outputs
-        call = Call(watched, internals.entry_of_replica(self))
-        if self.terms:
-            self._calls.here().append(call)
-            if backend.differentiates_latest_first(watched.values()):
-                self._values_of(call)
-        if recorder is not None:
-            values = functools.partial(self._values_of, call)
-            with internals.own_losses(call.entry):
-                recorder.record(self, watched, values)
-        return outputs
+    @property
+    def wrapped_layer(self) -> keras.layers.Layer:
+        """The layer without penalties."""
+        return internals.root_of(self)
 
-    def losses_of_calls(self) -> list[Tensor]:
-        """What each call since the last outermost one adds to the loss."""
-        return [
-            _loss(*self._values_of(call).values())
-            for call in list(self._calls.here())
-            if call.values is not None
-            or backend.is_in_reach(list(call.watched.values()))
-        ]
+    @property
+    def terms(self) -> dict[str, Term]:
+        """The terms by their names."""
+        return self._users_or_own("terms")
 
-    def forget_calls(self) -> None:
-        """Forget the calls outside of stateless scopes."""
-        self._calls.outside.clear()
+    @property
+    def places(self) -> tuple[ActivationSpec, ...]:
+        """Where the layer is looked at."""
+        return self._users_or_own("places")
 
-    def _values_of(self, call: Call) -> dict[str, Tensor]:
-        if call.values is None:
-            with internals.own_losses(call.entry):
-                call.values = self._term_values(call.watched)
-            # Not to keep the activations until the next step.
-            call.watched = {}
-        return call.values
+    @property
+    def coefficients(self) -> Coefficients | dict[str, float]:
+        """The coefficients, readable and settable, by the terms' names."""
+        return self._users_or_own("coefficients")
 
-    def _term_values(self, watched: Watched) -> dict[str, Tensor]:
-        if not self.terms:  # only watched, without coefficients
-            return {}
-        coefficients = backend.scalars(self._coefficient_variable)
-        return {
-            name: _term_value(term.penalty, watched[term.place], coefficient)
-            for (name, term), coefficient in zip(
-                self.terms.items(), coefficients, strict=True
-            )
-        }
+    def _users_or_own(self, name: str) -> Any:
+        # An attribute of that name that the layer has itself goes first:
+        # weight files are made of attributes.
+        layer = self.wrapped_layer
+        owner = layer if hasattr(layer, name) else self.actpen
+        return getattr(owner, name)
 
-    def _note_units(self, watched: Watched) -> None:
-        for place, tensors in watched.items():
-            for tensor, _ in tensors:
-                shape = tensor.shape
-                units = shape[-1] if len(shape) > 1 else 1
-                # Written only if it is new: Keras looks at what is written.
-                if place not in self.place_units:
-                    self.place_units[place] = units
-                elif self.place_units[place] not in (units, None):
-                    self.place_units[place] = None
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """State of the layer and, but for an export, of the coefficients."""
+        if internals.is_exporting():
+            return super().variables
+        return [*super().variables, *self.actpen.variables]
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
         outputs, watched = self._observed_spec(args, kwargs)
-        self._check_targets(watched)
-
-        def values(*watched: MaskedTensors) -> list[Tensor]:
-            by_place = dict(zip(self.places, watched, strict=True))
-            return list(self._term_values(by_place).values())
-
-        if self.terms:
-            # To refuse a function that returns no scalar.
-            internals.try_out(values, *watched.values())
+        self.actpen.check(self.wrapped_layer, watched)
         return outputs
 
     def _observed_spec(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Watched]:
         """Specs of the outputs and of what is watched."""
-        layer = self.wrapped_layer
+        layer, places = self.wrapped_layer, self.actpen.places
         if not isinstance(layer, keras.Model) and all(
-            place.on == "output" for place in self.places
+            place.on == "output" for place in places
         ):
             # Most layers know it without being traced, which takes longer.
             outputs = layer.compute_output_spec(*args, **kwargs)
-            return outputs, watched_at(
-                self.places, layer, outputs, args, kwargs
-            )
+            return outputs, watched_at(places, layer, outputs, args, kwargs)
 
         def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            outputs, watched = observed_call(layer, self.places, args, kwargs)
+            outputs, watched = observed_call(layer, places, args, kwargs, layer)
             return outputs, [
                 [tensor for tensor, _ in tensors]
                 for tensors in watched.values()
@@ -214,22 +158,15 @@ class PenalizedLayer(DelegatingLayer):
         padding = padding_mask(layer, args, kwargs)
         watched = {
             place: [(one, mask_for(one, None, padding)) for one in tensors]
-            for place, tensors in zip(self.places, found, strict=True)
+            for place, tensors in zip(places, found, strict=True)
         }
         if isinstance(layer, keras.Model):
             return outputs, watched
         return layer.compute_output_spec(*args, **kwargs), watched
 
-    def _check_targets(self, watched: Watched) -> None:
-        self._note_units(watched)
-        activation = getattr(self.wrapped_layer, "activation", None)
-        for term in self.terms.values():
-            for tensor, _ in watched[term.place]:
-                term.penalty.check_target(tensor, activation, term.place.on)
-
     def save_assets(self, path: str) -> None:
         """Save the wrapped layer's assets; warn if the penalty gets lost."""
-        if not self._saved_in_config:
+        if not self.actpen.is_saved and not self.actpen.is_made_again:
             warnings.warn(
                 f"The penalties of layer {self.name!r} are not saved: the "
                 "model's own `get_config` re-creates its layers without "
@@ -237,36 +174,63 @@ class PenalizedLayer(DelegatingLayer):
                 "`attach_penalty` again.",
                 stacklevel=2,
             )
-        self._saved_in_config = False
+        self.actpen.is_saved = False
         save_assets = getattr(self.wrapped_layer, "save_assets", None)
         if save_assets is not None:
             save_assets(path)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy through Keras's format, by a function that imports this."""
+        _, arguments = super().__reduce__()
+        return internals.load_pickled, arguments
+
+    def __dir__(self) -> list[str]:
+        """Attributes of the layer: weight files are made of them."""
+        return dir(self.wrapped_layer)
+
     def get_config(self) -> dict[str, Any]:
-        """Config of the wrapped layer, the terms and their coefficients."""
+        """Config of the wrapped layer, with the terms under `"actpen"`."""
         if internals.is_writing_keras_file():
-            self._saved_in_config = True
+            self.actpen.is_saved = True
+        layer = internals.serialized_for_sharing(self.wrapped_layer)
+        config = layer.pop("config")
+        # These are asked for once more, of this object.
+        layer.pop("build_config", None)
+        layer.pop("compile_config", None)
+        place = self.actpen.places[0]
+        terms = {
+            name: {
+                "penalty": penalties.serialize(term.penalty),
+                "coefficient": self.actpen.coefficients[name],
+                "on": term.place.on,
+                "output": term.place.output,
+            }
+            for name, term in self.actpen.terms.items()
+        }
         return {
-            "layer": keras.saving.serialize_keras_object(self.wrapped_layer),
-            "terms": {
-                name: {
-                    "penalty": penalties.serialize(term.penalty),
-                    "coefficient": self.coefficients[name],
-                    "on": term.place.on,
-                    "output": term.place.output,
-                }
-                for name, term in self.terms.items()
+            **config,
+            "actpen": {
+                "layer": layer,
+                "terms": terms,
+                "on": place.on,
+                "output": place.output,
             },
-            "on": self.places[0].on,
-            "output": self.places[0].output,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "PenalizedLayer":
         """Re-create the layer and its penalties."""
-        inner, given, on, output = parts(
-            "config", config, "layer", "terms", "on", "output"
-        )
+        if "actpen" in config:
+            layer, given, on, output = parts(
+                "actpen", config["actpen"], "layer", "terms", "on", "output"
+            )
+            (_,) = parts("layer", layer, "class_name")
+            rest = {k: v for k, v in config.items() if k != "actpen"}
+            layer = {**layer, "config": rest}
+        else:  # keras_actpen 0.1.0
+            layer, given, on, output = parts(
+                "config", config, "layer", "terms", "on", "output"
+            )
         parts("terms", given)
         terms, coefficients = {}, {}
         for name, term in given.items():
@@ -278,60 +242,60 @@ class PenalizedLayer(DelegatingLayer):
             )
         # Keras looks the class up by its registered name, which all these
         # classes share: `cls` may be that of another wrapped class.
-        layer = PenalizedLayer(
-            described("layer", inner, keras.layers.Layer),
+        new = PenalizedLayer(
+            described("layer", layer, keras.layers.Layer),
             terms,
             on=on,
             output=output,
         )
-        for name, coefficient in coefficients.items():
-            if coefficient != layer.coefficients[name]:
-                layer.coefficients[name] = coefficient
-        return layer
+        _set_coefficients(new, coefficients)
+        return new
 
 
-def _term_value(
-    penalty: penalties.Penalty, tensors: MaskedTensors, coefficient: Tensor
-) -> Tensor:
-    # Not from 0: that would be one more operation.
-    first, *others = (penalty.value(*one) for one in tensors)
-    value = sum(others, first)
-    return backend.scaled(value, coefficient)
+def penalized_again(
+    layer: PenalizedLayer, wrapped: keras.layers.Layer, terms: dict[str, Term]
+) -> PenalizedLayer:
+    """Penalize `wrapped` as `layer` is, with more terms or with the same.
+
+    The coefficients have the values that they have on `layer` now.
+    """
+    known = layer.actpen
+    place = known.places[0]
+    new = PenalizedLayer(wrapped, terms, on=place.on, output=place.output)
+    _set_coefficients(new, known.coefficients)
+    new.actpen.place_units.update(known.place_units)
+    return new
 
 
-def _loss(first: Tensor, *others: Tensor) -> Tensor:
-    """Sum, of the dtype of Keras's own losses: TensorFlow adds no others."""
-    total = sum(others, first)
-    floatx = keras.config.floatx()
-    if keras.backend.standardize_dtype(total.dtype) == floatx:
-        return total
-    return ops.cast(total, floatx)
+def _set_coefficients(
+    layer: PenalizedLayer, coefficients: Mapping[str, float]
+) -> None:
+    for name, coefficient in coefficients.items():
+        if coefficient != layer.actpen.coefficients[name]:
+            layer.actpen.coefficients[name] = coefficient
 
 
 _classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
 
 
-def _class_for(layer_class: type) -> type:
-    """PenalizedLayer with the name and the call signature of a class.
-
-    Weight files call a layer by the name of its class, and Keras reads from
-    the signature of `call` which arguments and masks to pass.
-    """
-    if layer_class not in _classes:
-
-        @functools.wraps(layer_class.call)
-        def call(self: PenalizedLayer, *args: Any, **kwargs: Any) -> Any:
-            return self._penalized_call(args, kwargs)
-
+def _class_for(layer: keras.layers.Layer) -> type:
+    """PenalizedLayer of a layer's class."""
+    plain = type(layer)
+    if plain not in _classes:
+        cls = internals.twin_class(
+            layer,
+            PenalizedLayer,
+            ("actpen",),
+            # Not the user's: the error of a process that has not imported
+            # this package names it.
+            __module__=__name__,
+            # Not that of a rebuilt model, which answers as the user's class.
+            __class__=property(type),
+        )
+        # All share one name in files, which `from_config` tells apart.
         register = keras.saving.register_keras_serializable(
             package="keras_actpen", name="PenalizedLayer"
         )
-        _classes[layer_class] = register(
-            type(
-                layer_class.__name__,
-                (PenalizedLayer,),
-                {"call": call, "__module__": __name__},
-            )
-        )
+        _classes[plain] = register(cls)
         register(PenalizedLayer)
-    return _classes[layer_class]
+    return _classes[plain]

@@ -1,11 +1,12 @@
 """Rebuilding a model with other layers in the place of some of its own.
 
-A model is rebuilt on its own inputs with its own layers: nothing is copied,
-nothing is re-created.
+A model is rebuilt on its own inputs with its own layers and twins of them:
+nothing is copied, nothing is re-created.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras import tree
@@ -13,8 +14,12 @@ from keras import tree
 from keras_actpen import backend, internals
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
-from keras_actpen.attach.layer_refs import is_graph_model, sites
-from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.layer_refs import is_graph_model, unwrapped
+from keras_actpen.attach.penalized_layer import (
+    PenalizedLayer,
+    penalized_again,
+)
+from keras_actpen.attach.replace_in_place import replace_in_place
 
 Layer = keras.layers.Layer
 # What takes a layer's place, made from the layer after its own rebuilding.
@@ -25,18 +30,11 @@ def wrapping(
     layer: Layer, terms: dict[str, Term], place: ActivationSpec
 ) -> Replacement:
     """What makes the wrapper of a layer that is plain or wrapped already."""
-    coefficients = dict(getattr(layer, "coefficients", {}))
-    if isinstance(layer, PenalizedLayer):
-        place = layer.places[0]
-
-    def wrap(inner: Layer) -> PenalizedLayer:
-        wrapper = PenalizedLayer(inner, terms, on=place.on, output=place.output)
-        for name, value in coefficients.items():
-            if value != wrapper.coefficients[name]:
-                wrapper.coefficients[name] = value
-        return wrapper
-
-    return wrap
+    if not isinstance(layer, PenalizedLayer):
+        return lambda inner: PenalizedLayer(
+            inner, terms, on=place.on, output=place.output
+        )
+    return lambda inner: penalized_again(layer, inner, terms)
 
 
 def replace_layers(
@@ -50,114 +48,125 @@ def replace_layers(
             the (unwrapped, rebuilt) layer.
     """
     with backend.strategy_scope(model), _plain_errors():
-        visit = _visitor(replacements)
-        if not is_graph_model(model):
-            _replace_in_place(model, visit)
-            return model
-        new = visit(model)
+        rebuilding = _Rebuilding(model, replacements)
+        if is_graph_model(model):
+            new = rebuilding.visit(model)
+        else:
+            replace_in_place(model, rebuilding.visit)
+            new = model
+    internals.pickle_with_import(new)
     if model.compiled and new is not model:
         internals.share_compile_state(model, new)
     return new
 
 
-def _visitor(
-    replacements: dict[int, Replacement],
-) -> Callable[[Layer], Layer]:
-    """Map each layer to what stands in its place in the new model."""
-    memo: dict[int, Layer] = {}
+class _Rebuilding:
+    """Maps each layer to what stands in its place in the new model."""
 
-    def visit(layer: Layer) -> Layer:
-        if id(layer) not in memo:
-            memo[id(layer)] = visited(layer)
-        return memo[id(layer)]
+    def __init__(
+        self, model: keras.Model, replacements: dict[int, Replacement]
+    ):
+        self._model = model
+        self._replacements = replacements
+        graphs = list(_graphs(model, None))
+        replaced = set(replacements)
+        if is_graph_model(model):
+            # Coefficients are each model's own.
+            replaced |= {
+                id(layer)
+                for graph, _ in graphs
+                for layer in graph.layers
+                if isinstance(layer, PenalizedLayer)
+            }
+        self._moved = internals.moved_operations(graphs, replaced)
+        # Layers inside of others stay: files have each object in one place.
+        self._held = {
+            id(inner)
+            for graph, _ in graphs
+            for layer in graph.layers
+            if not is_graph_model(unwrapped(layer))
+            for inner in layer._flatten_layers(include_self=False)
+        }
+        self._visited: dict[int, Layer] = {}
+        self._placed: dict[int, Any] = {}
 
-    def visited(layer: Layer) -> Layer:
-        inner = getattr(layer, "wrapped_layer", layer)
-        if not isinstance(layer, PenalizedLayer):
-            inner = layer
-        rebuilt = inner
+    def visit(self, layer: Layer) -> Layer:
+        """The layer with its penalty or without, graphs rebuilt."""
+        if id(layer) not in self._visited:
+            self._visited[id(layer)] = self._visit(layer)
+        return self._visited[id(layer)]
+
+    def _visit(self, layer: Layer) -> Layer:
+        inner = rebuilt = unwrapped(layer)
         if is_graph_model(inner) and any(
-            id(site.layer) in replacements for site in sites(inner)
+            id(one) in self._moved for one in inner.layers
         ):
-            rebuilt = _rebuild(inner, visit)
-        if id(layer) in replacements:
-            return replacements[id(layer)](rebuilt)
-        if rebuilt is inner:
-            return layer
-        if isinstance(layer, PenalizedLayer):
-            return wrapping(layer, layer.terms, layer.places[0])(rebuilt)
-        return rebuilt
+            rebuilt = self._rebuild(inner)
+        if id(layer) in self._replacements:
+            return self._replacements[id(layer)](rebuilt)
+        if isinstance(layer, PenalizedLayer) and id(layer) in self._moved:
+            return penalized_again(layer, rebuilt, layer.actpen.terms)
+        return layer if rebuilt is inner else rebuilt
 
-    return visit
-
-
-def _rebuild(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> keras.Model:
-    """The same graph of layers, each replaced by what `visit` returns."""
-    if isinstance(model, keras.Sequential):
-        layers = [visit(layer) for layer in model.layers]
-        new = internals.sequential_like(model, [model.inputs[0], *layers])
-        calls = internals.calls_in_order(new)
-    else:
-        outputs, calls = internals.rebuilt_outputs(model, visit)
-        outputs = tree.pack_sequence_as(model.output, outputs)
-        new = internals.functional_like(model, model.input, outputs)
-    internals.carry_over(model, new, visit)
-    internals.let_calls_go(calls)
-    return new
-
-
-def _replace_in_place(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> None:
-    """Replace layers of a subclassed model, whose graph is its own code."""
-    changes = list(_changes_in_place(model, visit))
-    # Nothing is changed before everything has been tried.
-    for _, _, new in changes:
-        if isinstance(new, PenalizedLayer):
-            _try_out(new)
-    for owner, old, new in changes:
-        internals.replace_sublayer(owner, old, new)
-    model.train_function = None
-    model.test_function = None
-    model.predict_function = None
-
-
-def _changes_in_place(
-    model: keras.Model, visit: Callable[[Layer], Layer]
-) -> Iterator[tuple[keras.Model, Layer, Layer]]:
-    """Yield owner, old layer and new layer."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model) and not is_graph_model(layer):
-            yield from _changes_in_place(layer, visit)
-        new = visit(layer)
-        if new is not layer:
-            yield model, layer, new
-
-
-def _try_out(wrapper: PenalizedLayer) -> None:
-    """Trace a wrapper on inputs of the shapes that its layer was built with.
-
-    Nothing calls it on symbolic tensors, and its errors should come when the
-    penalty is attached.
-    """
-    layer = wrapper.wrapped_layer
-    config = layer.get_build_config()
-    if config is None:
-        return
-    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
-    args = [
-        tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, layer.compute_dtype), one
+    def _operation(self, operation: Any) -> Any:
+        """The same for operations, which are no layers."""
+        return (
+            self.visit(operation) if isinstance(operation, Layer) else operation
         )
-        for one in shapes.values()
-    ]
-    try:
-        layer.compute_output_spec(*args)
-    except Exception:  # not how the model calls it: its first call will tell
-        return
-    wrapper.compute_output_spec(*args)
+
+    def _place(self, operation: Any) -> Any:
+        """What has calls of its own in the new graph."""
+        if id(operation) not in self._placed:
+            new = self._operation(operation)
+            if not isinstance(new, PenalizedLayer):
+                new = unwrapped(new)
+                if new._inbound_nodes and id(new) not in self._held:
+                    new = internals.plain_twin(new)
+            self._placed[id(operation)] = new
+        return self._placed[id(operation)]
+
+    def _rebuild(self, model: keras.Model) -> keras.Model:
+        """The same graph of layers, each replaced by what `visit` returns."""
+        graph = internals.original_graph(model, self._moved, self._operation)
+        if graph is None:
+            graph = internals.rebuilt_graph(
+                model, self._moved, set(self._replacements), self._place
+            )
+        flat, placed = graph
+        original = internals.original_of(model)
+        if model is not original and internals.has_outputs(original, flat):
+            return original  # the penalties inside are taken off
+
+        def placed_at(layer: Layer) -> Layer:
+            if id(layer) in placed:
+                return placed[id(layer)]
+            return self.visit(layer)
+
+        cls = type(original)
+        if model is not unwrapped(self._model):
+            cls = internals.rebuilt_model_class(model)
+        inputs = internals.graph_of(model).input
+        outputs = internals.graph_of(model).output
+        outputs = tree.pack_sequence_as(outputs, flat)
+        if isinstance(model, keras.Sequential):
+            layers = [placed_at(layer) for layer in model._layers]
+            new = internals.sequential_like(model, cls, layers, inputs, outputs)
+        else:
+            new = internals.functional_like(model, cls, inputs, outputs)
+        internals.carry_over(model, new, placed_at)
+        return new
+
+
+def _graphs(
+    model: keras.Model, outer: Any
+) -> Iterator[tuple[keras.Model, Any]]:
+    """Graph models in a model, each with the layer that it is there."""
+    inner = unwrapped(model)
+    if is_graph_model(inner):
+        yield inner, outer
+    for layer in inner.layers:
+        if isinstance(unwrapped(layer), keras.Model):
+            yield from _graphs(layer, layer)
 
 
 @contextlib.contextmanager

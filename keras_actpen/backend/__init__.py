@@ -6,12 +6,17 @@ The only package that may import a backend, and only the one Keras has chosen.
 from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
 
 # isort: split
-import keras
-
+from keras_actpen.backend.doubles import (
+    bucket_counts,
+    double_sums,
+    mean_and_m2,
+    offsets,
+)
 from keras_actpen.backend.execution import (
     below_root,
     compiled,
     differentiates_latest_first,
+    is_hidden_from_tapes,
     is_in_reach,
     random_state_kept,
     running_graph,
@@ -19,7 +24,10 @@ from keras_actpen.backend.execution import (
     value_and_gradients,
     wait_for,
 )
-from keras_actpen.backend.host_summary import Summary, is_on_host, summary
+from keras_actpen.backend.host_statistics import (
+    is_on_host,
+    statistics_on_host,
+)
 from keras_actpen.backend.replicas import (
     is_chief,
     local_values,
@@ -29,34 +37,37 @@ from keras_actpen.backend.replicas import (
     strategy_scope,
 )
 from keras_actpen.backend.sums import (
-    bucket_counts,
     compensated_sums,
-    mean_and_m2,
-    offsets,
     precise_sum,
     scalars,
     scaled,
     sum_of_absolutes,
     sum_of_squares,
-    sums,
+)
+from keras_actpen.backend.trainers import (
+    hands_state_through,
+    looks_up_step,
+    operations,
+    returns_scalars,
+    state_is_sharded,
+    sync_variables,
+    with_parts,
 )
 
-if keras.backend.backend() == "torch":
-    from keras_actpen.backend import torch_operations as operations
-else:
-    from keras import ops as operations
-
 __all__ = [
-    "Summary",
     "below_root",
     "bucket_counts",
     "compensated_sums",
     "compiled",
     "differentiates_latest_first",
+    "double_sums",
+    "hands_state_through",
     "is_chief",
+    "is_hidden_from_tapes",
     "is_in_reach",
     "is_on_host",
     "local_values",
+    "looks_up_step",
     "mean_and_m2",
     "offsets",
     "operations",
@@ -65,15 +76,18 @@ __all__ = [
     "replica_count",
     "replica_mean",
     "replica_min",
+    "returns_scalars",
     "running_graph",
     "scalars",
     "scaled",
+    "state_is_sharded",
+    "statistics_on_host",
     "strategy_scope",
     "sum_of_absolutes",
     "sum_of_squares",
-    "summary",
-    "sums",
+    "sync_variables",
     "uncompiled",
     "value_and_gradients",
     "wait_for",
+    "with_parts",
 ]

@@ -59,7 +59,24 @@ def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
 
 def is_traced() -> bool:
     """Whether torch makes a graph of the running code, to be run later."""
+    if keras.backend.backend() != "torch":
+        return False
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def is_hidden_from_tapes() -> bool:
+    """Whether no gradient tape of TensorFlow sees what is computed here.
+
+    So it is in the forward pass of `tf.recompute_grad`, which runs a second
+    time, and is seen, when gradients are computed.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    probe = tf.zeros(())
+    with tf.GradientTape() as tape:
+        tape.watch(probe)
+        seen = tf.identity(probe)
+    return tape.gradient(seen, probe) is None
 
 
 def running_graph() -> object:
@@ -82,7 +99,11 @@ def random_state_kept() -> Iterator[None]:
     if keras.backend.backend() != "torch":
         yield
         return
-    with torch.random.fork_rng():
+    # Without devices it warns where there are several GPUs, and keeps the
+    # states of all; Keras computes on the current one.
+    has_gpu = torch.cuda.is_available()
+    devices = [torch.cuda.current_device()] if has_gpu else []
+    with torch.random.fork_rng(devices):
         yield
 
 

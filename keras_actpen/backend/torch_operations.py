@@ -32,13 +32,14 @@ expand_dims: _Operation = torch.unsqueeze
 greater: _Operation = torch.gt
 isfinite: _Operation = torch.isfinite
 logical_and: _Operation = torch.logical_and
-minimum: _Operation = torch.minimum
+logical_or: _Operation = torch.logical_or
 not_equal: _Operation = torch.ne
 reshape: _Operation = torch.reshape
 square: _Operation = torch.square
 stack: _Operation = torch.stack
 stop_gradient: _Operation = torch.detach
 where: _Operation = torch.where
+zeros_like: _Operation = torch.zeros_like
 
 
 def convert_to_tensor(x: Any, dtype: str | None = None) -> Tensor:
@@ -78,14 +79,35 @@ def sum(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
     return torch.sum(x, axis) if axis != () else x
 
 
-def max(x: Tensor, initial: float | None = None) -> Tensor:
-    """Largest element, or `initial` if there is none."""
-    return torch.amax(x) if x.numel() else x.new_full((), initial)
+def max(
+    x: Tensor,
+    axis: Sequence[int] | None = None,
+    initial: float | None = None,
+) -> Tensor:
+    """Largest element along some axes, or `initial` if there is none."""
+    return _reduced(torch.amax, x, axis, initial)
 
 
-def min(x: Tensor, initial: float | None = None) -> Tensor:
-    """Smallest element, or `initial` if there is none."""
-    return torch.amin(x) if x.numel() else x.new_full((), initial)
+def min(
+    x: Tensor,
+    axis: Sequence[int] | None = None,
+    initial: float | None = None,
+) -> Tensor:
+    """Smallest element along some axes, or `initial` if there is none."""
+    return _reduced(torch.amin, x, axis, initial)
+
+
+def _reduced(
+    reduce: _Operation,
+    x: Tensor,
+    axis: Sequence[int] | None,
+    initial: float | None,
+) -> Tensor:
+    axis = tuple(range(x.dim())) if axis is None else axis
+    if x.numel():
+        return reduce(x, axis)
+    kept = [n for i, n in enumerate(x.shape) if i not in axis]
+    return x.new_full(kept, initial)
 
 
 def maximum(x: Any, y: Any) -> Any:
@@ -95,6 +117,13 @@ def maximum(x: Any, y: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return torch.clamp(x, min=y)
     return x if x >= y else y
+
+
+def minimum(x: Tensor, y: Any) -> Tensor:
+    """Smaller of each two elements; `y` may be a number."""
+    if isinstance(y, torch.Tensor):
+        return torch.minimum(x, y)
+    return torch.clamp(x, max=y)
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 
 
 class Limits(NamedTuple):

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 from keras_actpen.callbacks.term_refs import TermRef
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 # What a larger coefficient usually does to the measure.
 EFFECTS = {
     "zero_fraction": "raises",
+    "l0": "lowers",
     "mean": "lowers",
     "rms": "lowers",
     "value": "lowers",
@@ -51,9 +52,15 @@ class Reading:
             return math.nan
         if name == "zero_fraction":
             return (new.zeros - old.zeros) / count
+        if name == "l0":
+            if new.fired is None:
+                return math.nan
+            elements = count + new.nonfinite - old.nonfinite
+            fired = count - (new.zeros - old.zeros)
+            return fired / elements * len(new.fired)
         if name == "mean":
             return (new.count * new.mean - old.count * old.mean) / count
-        squares = new.sum_of_squares - old.sum_of_squares
+        squares = new.count * new.mean_square - old.count * old.mean_square
         return math.sqrt(max(squares, 0.0) / count)
 
 
@@ -81,3 +88,19 @@ def check_target(target: Any, measure: str) -> float:
     return check_number(
         "target", target, "a finite number > 0", lambda value: value > 0
     )
+
+
+def check_units(target: float, measure: str, term: TermRef) -> None:
+    """Refuse a mean number of units that the layer cannot have.
+
+    Raises:
+        ValueError: If `target` is above the number of units.
+    """
+    place = term.layer.actpen.terms[term.name].place
+    units = term.layer.actpen.place_units.get(place)
+    if measure == "l0" and units is not None and target > units:
+        raise ValueError(
+            "Invalid value received for argument `target`. Expected a mean "
+            f"number of units that fire, at most the {units} of the term "
+            f"{term.key!r}. Received: target={target}"
+        )

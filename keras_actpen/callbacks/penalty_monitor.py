@@ -1,31 +1,25 @@
-"""PenaltyMonitor: when to read the device's state, and what to write."""
+"""PenaltyMonitor: its arguments, and what it does when."""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_frequency,
     check_overhead,
 )
-from keras_actpen.callbacks.penalty_scheduler import steps_done
+from keras_actpen.callbacks.monitored_fit import MonitoredFit
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
-from keras_actpen.statistics.findings import THRESHOLDS, Finding
+from keras_actpen.statistics.findings import THRESHOLDS
 from keras_actpen.statistics.optional import check_names
-from keras_actpen.statistics.snapshot import Snapshots
-from keras_actpen.tensorboard.pacing import FixedPace, MeasuredPace
-
-if TYPE_CHECKING:
-    from keras_actpen.tensorboard.runs import Runs
-
-# The mean of every term by phase.
-Means = Mapping[str, Mapping[str, float]]
+from keras_actpen.statistics.since_fired import check_dead_after
+from keras_actpen.statistics.unit_values import UnitValues
+from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
 
 _NO_FIT = object()
 
@@ -66,9 +60,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
             of the terms' curves over batches (`"batch"` stands for 1), which
             are written besides those over epochs.
         histogram_freq: Epochs between two histograms, 0 for none and for no
-            images of single units. Images show all epochs so far; they are
-            drawn after the first epoch, at the end of the training, and in
-            between ever more rarely, never for more than 0.2 % of the time.
+            images of single units.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
@@ -77,17 +69,32 @@ class PenaltyMonitor(keras.callbacks.Callback):
             `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
             `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
             text page in TensorBoard defines them.
+        dead_after: How many positions a unit must not have fired in to be
+            called dead, masked ones left out; of a layer of shape
+            `(batch, ..., units)` each sample has as many as the axes between
+            make. Every step counts, across epochs, from the beginning of the
+            `fit`, also of one that is resumed. `None` stands for the
+            positions of the first epoch, but at least 10,000. As long as
+            there were fewer, all that there were are judged by;
+            `dead_window` in TensorBoard is their number.
+        validation_statistics: Whether to take statistics and histograms of
+            the validation too, on its first step and on every
+            `statistics_freq`-th; the curves are in the run of the validation.
+        images: Whether to draw images, layers by epochs and units by epochs,
+            for TensorBoard's Images page. They show all epochs so far and
+            are drawn after 1, 2, 4, 8, ... epochs and at the end. The
+            Activations tab shows the same, and more, without them.
         alerts: What to warn of, once a layer and epoch: the kinds of
             findings, `()` for none, or a mapping from kinds to thresholds
             other than the default ones, `None` to leave a kind out. The kinds
             and when they are found: `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 samples a unit at least, of several epochs if one
-            has less; `"saturated"`, half of the activations or more close to
-            a bound of tanh, sigmoid and the like; `"dominating"`, half of the
-            loss or more is the layer's penalty; `"negligible"`, less than
-            0.0001 of it is, but not 0, not in the first epoch and not where
+            judged by 100 positions at least, see `dead_after`;
+            `"saturated"`, half of the activations or more close to a bound of
+            tanh, sigmoid and the like; `"dominating"`, half of the loss or
+            more is the layer's penalty; `"negligible"`, less than 0.0001 of
+            it is, but not 0, not in the first epoch and not where
             units are dead. The thresholds of the last four are shares, from
             0 to 1. Without a `log_dir` only the terms are judged, not the
             activations. The findings are in TensorBoard's text page too, as
@@ -111,12 +118,15 @@ class PenaltyMonitor(keras.callbacks.Callback):
         statistics_freq: int = STATISTICS_FREQ,
         max_overhead: float | None = None,
         statistics: Sequence[str] = (),
+        validation_statistics: bool = False,
+        images: bool = False,
+        dead_after: int | None = None,
         alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
     ):
         super().__init__()
         self.log_dir: str | None = (
-            None if log_dir is None else os.fspath(log_dir)
+            None if log_dir is None else check_log_dir(log_dir)
         )
         if update_freq == "batch":
             update_freq = 1
@@ -133,24 +143,35 @@ class PenaltyMonitor(keras.callbacks.Callback):
             max_overhead, statistics_freq
         )
         self.statistics: tuple[str, ...] = check_names(statistics)
+        self.validation_statistics = validation_statistics
+        self.images = images
+        self.dead_after: int | None = check_dead_after(dead_after)
         self.alerts = alerts
         self.on_finding = on_finding
+        Alerts(alerts, on_finding)  # checks both
         self._start()
 
     def _start(self) -> None:
         """What is not carried into a copy."""
-        self._alerts = Alerts(self.alerts, self.on_finding)
         self._session: Session | None = None
-        self._runs: Runs | None = None
+        self._fit: MonitoredFit | None = None
+        self._fit_params: Any = _NO_FIT
+        # Where it writes, wherever the process goes meanwhile; by what was
+        # passed, which may be set anew.
+        self._directories: dict[str, str] = {}
+        # The run in it.
         self._run: str | None = None
         self._is_copy = False
-        self._pace: FixedPace | MeasuredPace = FixedPace(0)
-        # Batches trained on: until now, when the epoch began, when last
-        # written. None until the first epoch begins.
-        self._steps: int | None = None
-        self._epoch_start = self._last_written = 0
-        self._fit_params: Any = _NO_FIT
-        self._validation: dict[str, float] | None = None
+
+    @property
+    def unit_statistics(self) -> dict[str, UnitValues]:
+        """What each unit did in the last epoch, by the path of its layer.
+
+        `rate` is that of the instrumented steps, `since_fired` that of all
+        steps of the training; `rms` is there with
+        `statistics=("unit_rms",)`, `mean` and `max` are not.
+        """
+        return {} if self._fit is None else dict(self._fit.units)
 
     def __getstate__(self) -> dict[str, Any]:
         """Arguments only: Keras Tuner deep-copies callbacks."""
@@ -171,146 +192,90 @@ class PenaltyMonitor(keras.callbacks.Callback):
         """Stand in for the model's train function."""
         self._open_session()
         self._session.forget_others(self)
-        # Without a log_dir nothing shows them.
-        self._pace = FixedPace(0)
-        if self.log_dir is not None:
-            self._session.record_also(self.statistics)
-            if self.max_overhead is not None:
-                self._pace = MeasuredPace(self.max_overhead)
-            else:
-                self._pace = FixedPace(self.statistics_freq)
+        self._fit = MonitoredFit(self, self._session, self._directory())
         self._session.install(self)
         self._session.stand_in("train")
         self._fit_params = self.params
-        self._steps = None
-        self._runs = None
-        self._alerts.start()
+
+    def _directory(self) -> str | None:
+        """Absolute path of the log directory, the same in every `fit`."""
+        if self.log_dir is None:
+            return None
+        if self.log_dir not in self._directories:
+            self._directories = {self.log_dir: absolute(self.log_dir)}
+            self._run = None
+        return self._directories[self.log_dir]
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Start a new period, in the first epoch a new run."""
-        if self._steps is None:
+        if not self._fit.has_begun:
             # Not earlier: BackupAndRestore sets epoch, optimizer and
-            # coefficients in its on_train_begin.
-            self._steps = self._last_written = steps_done(self.model)
-            self._open_runs(epoch)
-        self._session.state.reset("train")
-        self._pace.begin_epoch()
-        self._epoch_start = self._steps
-        self._validation = None
+            # coefficients in its on_train_begin. The last run may be that of
+            # another copy: Keras Tuner's Hyperband starts new trials at a
+            # later epoch than the first.
+            resumed = epoch > 0 and not (self._is_copy and self._run is None)
+            try:
+                self._run = self._fit.begin(self._run, resumed)
+            except ValueError:
+                self._session.uninstall(self)
+                raise
+        self._fit.begin_epoch()
 
     # No on_train_batch_end: Keras would wait for every step's logs.
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Choose what the coming step records."""
-        self._steps = self._epoch_start + batch
-        self._write_batches()
-        self._steps += 1
-        what = "statistics" if self._pace.instruments(batch) else "terms"
-        self._session.arm("train", what, self._pace.stopwatch)
+        self._fit.before_step(batch)
 
-    def _write_batches(self) -> None:
-        """Write the terms until the last step, where that is asked for."""
-        if self._runs is None or self.update_freq == "epoch":
-            return
-        if self._steps >= self._last_written + self.update_freq:
-            self._last_written = self._steps
-            if keras.backend.backend() == "jax":
-                self._session.model.jax_state_sync()
-            means = self._session.means("train")
-            self._runs.attempt(self._runs.write_batch, means, self._steps)
+    @property
+    def _is_fitting(self) -> bool:
+        """Whether an evaluation is that of the running `fit`."""
+        # Keras gives the callbacks of one `fit` the same dictionary, and
+        # those of an evaluation of its own another.
+        return self.params is self._fit_params
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's test function."""
         # Not in a fit: a callback may have evaluated another model since that
         # shares the layers, and has a session of its own.
-        if self.params is not self._fit_params:
+        if not self._is_fitting:
             self._open_session()
         self._session.install(self)
         self._session.stand_in("test")
         self._session.state.reset("test")
+        if self._is_fitting:
+            self._fit.begin_validation()
 
     def on_test_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Record the terms of the coming step."""
-        self._session.arm("test", "terms")
+        """Choose what the coming step records."""
+        if self._is_fitting:
+            self._fit.before_validation_step(batch)
+        else:
+            self._session.arm("test", "terms")
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the terms, and leave a model that was only evaluated."""
-        self._validation = self._session.means("test")
-        # Keras gives the callbacks of one `fit` the same dictionary, and
-        # those of an evaluation of its own another.
-        if self.params is not self._fit_params:
+        """Keep the terms, or leave a model that was only evaluated."""
+        if self._is_fitting:
+            self._fit.end_validation()
+        else:
             self._session.uninstall(self)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Write the epoch."""
-        session = self._session
-        logs = {} if logs is None else logs
-        # More than was counted, if the last call ran several steps.
-        self._steps = max(steps_done(self.model), self._steps)
-        self._write_batches()
-        means = {"train": session.means("train")}
-        # A train_step of the user's own may have returned anything.
-        logs.update(means["train"])
-        if self._validation is not None:
-            means["validation"] = self._validation
-            logs.update({f"val_{k}": v for k, v in self._validation.items()})
-        if self._runs is None:
-            findings = self._findings(logs, means, {})
-        else:
-            with self._pace.writing():
-                findings = self._write_epoch(epoch, logs, means)
-            self._runs.attempt(
-                self._runs.write_costs,
-                epoch,
-                self._pace.costs(),
-                self.model.steps_per_execution,
-            )
-        # Last, because a warning may be an error.
-        self._alerts.announce(findings, self.model)
-
-    def _findings(
-        self, logs: dict[str, Any], means: Means, snapshots: Snapshots
-    ) -> list[Finding]:
-        return self._alerts.findings(
-            self._session.layers, means["train"], logs.get("loss"), snapshots
-        )
-
-    def _write_epoch(
-        self, epoch: int, logs: dict[str, Any], means: Means
-    ) -> list[Finding]:
-        snapshots, optional = {}, {}
-        if self.statistics_freq:
-            snapshots = self._session.state.snapshots()
-            optional = self._session.state.optional_values(self.statistics)
-        findings = self._findings(logs, means, snapshots)
-        self._runs.attempt(self._runs.add_findings, epoch, findings)
-        has_histograms = (
-            self.histogram_freq > 0 and epoch % self.histogram_freq == 0
-        )
-        self._runs.attempt(
-            self._runs.write_epoch,
-            epoch,
-            logs,
-            means,
-            snapshots,
-            optional,
-            has_histograms,
-        )
-        return findings
+        self._fit.end_epoch(epoch, {} if logs is None else logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own train function back."""
         self._fit_params = _NO_FIT
         self._session.uninstall(self)
-        if self._runs is not None:
-            self._runs.attempt(self._runs.close)
+        self._fit.end()
 
     def _open_session(self) -> None:
         layers = penalized_layers(self.model)
@@ -323,24 +288,3 @@ class PenaltyMonitor(keras.callbacks.Callback):
                 f"it returns. Received: model {self.model.name!r} without any"
             )
         self._session = Session.of(self.model, layers)
-
-    def _open_runs(self, epoch: int) -> None:
-        if self.log_dir is None or not backend.is_chief(self.model):
-            return
-        # Not at the top: importing the package must not import tensorboard.
-        from keras_actpen.tensorboard.runs import Runs
-
-        # The last run may be that of another copy: Keras Tuner's Hyperband
-        # starts new trials at a later epoch than the first.
-        resumed = epoch > 0 and not (self._is_copy and self._run is None)
-        runs = Runs(self.log_dir, self._run, resumed)
-        try:
-            runs.open(
-                self._session.layers,
-                self.statistics,
-                has_units=self.histogram_freq > 0,
-            )
-        except ValueError:
-            self._session.uninstall(self)
-            raise
-        self._runs, self._run = runs, runs.name

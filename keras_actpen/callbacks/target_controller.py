@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.control_rules import GECO, PI, Limits, get_rule
 from keras_actpen.callbacks.measures import (
@@ -13,6 +14,7 @@ from keras_actpen.callbacks.measures import (
     TOLERANCE,
     Reading,
     check_target,
+    check_units,
 )
 from keras_actpen.callbacks.term_refs import (
     TermRef,
@@ -21,7 +23,7 @@ from keras_actpen.callbacks.term_refs import (
     move_coefficients,
 )
 from keras_actpen.instrumentation.session import Session
-from keras_actpen.penalties.base import check_choice, check_number
+from keras_actpen.penalties.validation import check_choice, check_number
 
 
 class TargetController(keras.callbacks.Callback):
@@ -56,8 +58,9 @@ class TargetController(keras.callbacks.Callback):
         term: `"path/term"`, as in `penalty_terms`, or the name of a term
             that only one layer has.
         target: What to hold the measure at.
-        measure: `"zero_fraction"` (exact zeros), `"mean"` or `"rms"` of the
-            activations that the term penalises, on the measured steps; or
+        measure: `"zero_fraction"` (exact zeros), `"l0"` (mean number of units
+            that fire per position), `"mean"` or `"rms"` of the activations
+            that the term penalises, on the measured steps; or
             `"value"`, the term without its coefficient, the mean over all
             steps since the last move in the same epoch.
         rule: `"geco"`, which multiplies; `"pi"`, which adds and suits a
@@ -156,6 +159,7 @@ class TargetController(keras.callbacks.Callback):
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._site = find_term(self._fitted, self.term)
+        check_units(self.target, self.measure, self._site)
         attached = self._site.attached
         if attached == 0:
             raise ValueError(
@@ -186,9 +190,7 @@ class TargetController(keras.callbacks.Callback):
     ) -> None:
         """Move the coefficient if the last step was measured."""
         if self._pending:
-            # The trainer on JAX keeps the values apart while an epoch runs.
-            if keras.backend.backend() == "jax":
-                self._fitted.jax_state_sync()
+            backend.sync_variables(self._fitted)
             self._move()
         steps = self._fitted.steps_per_execution
         if self.update_freq == "epoch":
@@ -234,7 +236,7 @@ class TargetController(keras.callbacks.Callback):
     def _move(self) -> None:
         site, limits = self._site, self._limits
         state, term = self._session.state, (site.path, site.name)
-        place = site.layer.terms[site.name].place
+        place = site.layer.actpen.terms[site.name].place
         totals, samples = state.totals["train"].read()
         now = Reading(
             state.snapshots()[site.path, place], totals[term], samples

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.select import Entries, select
@@ -36,12 +37,12 @@ class TermRef:
 
         It survives saving and loading beside the current coefficient.
         """
-        return self.layer.terms[self.name].penalty.coefficient
+        return self.layer.actpen.terms[self.name].penalty.coefficient
 
     @property
     def coefficient(self) -> float:
         """The current coefficient."""
-        return self.layer.coefficients[self.name]
+        return self.layer.actpen.coefficients[self.name]
 
 
 def select_terms(
@@ -65,7 +66,7 @@ def select_terms(
     available = {
         path: layer
         for path, layer in penalized_layers(model).items()
-        if layer.terms
+        if layer.actpen.terms
     }
     if not available:
         raise ValueError(
@@ -91,7 +92,7 @@ def select_terms(
         TermRef(path, name, layer)
         for path, layer in available.items()
         if path in chosen
-        for name in layer.terms
+        for name in layer.actpen.terms
     ]
     for term in terms:
         if not any(_matches(site.name, term) for site in sites):
@@ -114,14 +115,11 @@ def move_coefficients(
         values: The new coefficients.
     """
     changed = {s: v for s, v in values.items() if s.coefficient != v}
-    if changed and keras.backend.backend() == "jax":
-        # While an epoch runs the trainer keeps the variables' values apart
-        # and would overwrite what is assigned (Keras 3.15,
-        # tests/callbacks/test_penalty_scheduler.py). The sync takes
-        # microseconds per variable, so steps without a change skip it.
-        model.jax_state_sync()
+    if changed:
+        # It takes microseconds per variable: not in steps without a change.
+        backend.sync_variables(model)
     for site, value in changed.items():
-        site.layer.coefficients[site.name] = value
+        site.layer.actpen.coefficients[site.name] = value
 
 
 def log_coefficients(

@@ -151,10 +151,10 @@ def _attached(site: LayerRef) -> str:
     if not isinstance(site.layer, PenalizedLayer):
         return ""
     terms = [
-        f"{name} {site.layer.coefficients[name]:g}"
+        f"{name} {site.layer.actpen.coefficients[name]:g}"
         # Where it is is said only where it is not the usual place.
         + ("" if term.place == ActivationSpec() else f" on {term.place}")
-        for name, term in site.layer.terms.items()
+        for name, term in site.layer.actpen.terms.items()
     ]
     return ", ".join(terms) or "watched"
 

@@ -1,6 +1,7 @@
 """How logs are looked at: a TensorBoard server of one's own."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from typing import IO
 
 from rich.console import Console
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 @contextlib.contextmanager
@@ -55,7 +56,7 @@ def say_how_to_open(log_dir: str) -> None:
     _say(
         "\nSee every term and the activations in TensorBoard:\n\n"
         f"    tensorboard --logdir {log_dir}\n\n"
-        "then open http://localhost:6006/?smoothing=0"
+        f"then open http://localhost:6006/{_page()}"
     )
 
 
@@ -66,9 +67,16 @@ def stay_open(log_dir: str) -> None:
         contextlib.suppress(KeyboardInterrupt),
         tensorboard_server(log_dir) as url,
     ):
-        _say(f"\nTensorBoard: {url}?smoothing=0\nCtrl-C ends it.")
+        _say(f"\nTensorBoard: {url}{_page()}\nCtrl-C ends it.")
         while True:
             time.sleep(3600)
+
+
+def _page() -> str:
+    """What follows the address: the Activations tab, if it is installed."""
+    # Found, not imported: TensorBoard loads it, in a process of its own.
+    is_there = importlib.util.find_spec("keras_actpen_tensorboard") is not None
+    return "?smoothing=0#keras_actpen" if is_there else "?smoothing=0"
 
 
 def _say(text: str) -> None:

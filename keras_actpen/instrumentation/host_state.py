@@ -7,13 +7,15 @@ totals and statistics are kept as numbers: on torch, on a CPU.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 
 from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.instrumentation.term_totals import TermKey
-from keras_actpen.statistics.activation_statistics import BUCKETS
+from keras_actpen.statistics.activation_statistics import BUCKETS, histogram
+from keras_actpen.statistics.since_fired import Fired
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 
@@ -98,31 +100,48 @@ class HostStatistics:
     def _snapshot(
         self, row: int, activations: Tensor, mask: Tensor | None
     ) -> StatisticsSnapshot:
-        found = backend.summary(activations, mask, BUCKETS)
+        found, buckets = backend.statistics_on_host(activations, mask, BUCKETS)
         units = self.units[row]
-        fired = None
-        if units is not None:
-            # A batch with other units says nothing of these.
-            suits = len(found.fired) == units
-            fired = found.fired if suits else np.zeros(units)
-        return StatisticsSnapshot(
-            count=found.count,
-            mean=found.mean,
-            m2=found.m2,
-            minimum=found.low,
-            maximum=found.high,
-            zeros=found.zeros,
-            nonfinite=found.nonfinite,
-            fired=fired,
-            histogram=_histogram(found),
-        )
+        # A batch with other units says nothing of these.
+        if units is None:
+            found["fired"] = None
+        elif len(found["fired"]) != units:
+            found["fired"] = np.zeros(units)
+        return StatisticsSnapshot(**found, histogram=histogram(*buckets))
 
 
-def _histogram(found: backend.Summary) -> np.ndarray:
-    if found.edges is None:
-        return np.zeros((0, 3))
-    low, high = found.edges
-    edges = np.linspace(low, high, BUCKETS + 1)
-    # All values equal: they count in the last bucket.
-    counts = found.buckets[::-1] if low == high else found.buckets
-    return np.stack([edges[:-1], edges[1:], counts], axis=1)
+class HostSinceFired:
+    """Positions since each unit last fired, as `SinceFired`.
+
+    Args:
+        units: As in `SinceFired`.
+    """
+
+    def __init__(self, units: Sequence[int | None]):
+        self._units = units
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        # The last one: how many have been seen.
+        self._rows = [
+            np.zeros(n + 1, "int64") if n else None for n in self._units
+        ]
+
+    def units(self, row: int) -> int | None:
+        """How many units of a watched tensor are followed."""
+        return self._units[row] or None
+
+    @backend.uncompiled
+    def update(self, steps: Mapping[int, Fired]) -> None:
+        """Take in what `fired_in` a step, by rows."""
+        for row, (fired, positions) in steps.items():
+            self._rows[row] += int(positions)
+            self._rows[row][:-1][keras.ops.convert_to_numpy(fired)] = 0
+
+    def read(self) -> list[tuple[np.ndarray, int] | None]:
+        """For each tensor the positions since units fired, and those seen."""
+        return [
+            None if one is None else (one[:-1].copy(), int(one[-1]))
+            for one in self._rows
+        ]

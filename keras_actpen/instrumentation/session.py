@@ -10,11 +10,12 @@ from keras_actpen import backend, internals
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.instrumentation import step_logs
-from keras_actpen.instrumentation.run_state import RunState, TermRecorder
+from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.instrumentation.step_function import (
     StepFunction,
     Stopwatch,
 )
+from keras_actpen.instrumentation.step_recorders import TermRecorder
 
 
 class Session:
@@ -35,9 +36,18 @@ class Session:
         self.functions: dict[str, StepFunction] = {}
         # Phase of the last step that was recorded.
         self.last_recorded = "train"
+        # Keys that the steps of each phase have reported last.
+        self.reported: dict[str, set[str]] = {"train": set(), "test": set()}
+        # What the steps of each phase can record.
+        self.recordable: dict[str, tuple[str, ...]] = {
+            "train": ("terms", "statistics"),
+            "test": ("terms",),
+        }
         self._users: list[keras.callbacks.Callback] = []
         self._coefficients = [
-            layer.coefficients for layer in layers.values() if layer.terms
+            layer.actpen.coefficients
+            for layer in layers.values()
+            if layer.actpen.terms
         ]
         # How often they have been set when a step last saw them.
         self._changes = -1
@@ -45,7 +55,7 @@ class Session:
         self.keys: list[str] = [
             log_key(path, name)
             for path, layer in layers.items()
-            for name in layer.terms
+            for name in layer.actpen.terms
         ]
 
     @classmethod
@@ -57,7 +67,19 @@ class Session:
         Args:
             model: The model.
             layers: Its penalised layers by path, at least one.
+
+        Raises:
+            ValueError: If Keras runs in its NNX mode, on JAX.
         """
+        if backend.hands_state_through() and keras.config.is_nnx_enabled():
+            raise ValueError(
+                "Invalid value received for argument `callbacks`. Expected "
+                "callbacks of keras_actpen only without Keras's NNX mode, "
+                "which compiles the `train_step` of the model's class and "
+                "goes round theirs: start Python with "
+                "KERAS_NNX_ENABLED=false. Received: a callback that records "
+                f"model {model.name!r}, with KERAS_NNX_ENABLED=true"
+            )
         # Kept with the model, for a later `fit` to compile nothing anew, and
         # not on it, because surgery hands a model's attributes on.
         attributes = vars(next(iter(layers.values())))
@@ -83,9 +105,29 @@ class Session:
         self.optional.update(names)
         with backend.strategy_scope(self.model):
             self.state.add_optional(names)
-        # They are made for the variables that there were.
+        self._forget_functions()
+
+    def record_validation(self) -> None:
+        """Let evaluations take the statistics too."""
+        if self.recordable["test"] == self.recordable["train"]:
+            return
+        self.recordable["test"] = self.recordable["train"]
+        with backend.strategy_scope(self.model):
+            self.state.add_validation()
+        self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        """Make the functions anew: they are made for variables as they were."""
         self.restore_functions()
         self.functions.clear()
+
+    def follow_units(self) -> None:
+        """Keep at every step which units have fired, from now on."""
+        if self.state.since_fired is None:
+            with backend.strategy_scope(self.model):
+                self.state.follow_units()
+            self._forget_functions()
+        self.state.since_fired.reset()
 
     def install(self, user: keras.callbacks.Callback) -> None:
         """Start to hand the state through the model's steps.
@@ -110,9 +152,13 @@ class Session:
     def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
         """Logs of a period from those of its last step."""
         if not isinstance(logs, dict) or logs.keys().isdisjoint(self.keys):
-            return report(logs)  # of a step that was not recorded
-        logs = {k: v for k, v in logs.items() if k not in self.keys}
-        return {**report(logs), **self.means(self.last_recorded)}
+            reported = report(logs)  # of a step that was not recorded
+        else:
+            logs = {k: v for k, v in logs.items() if k not in self.keys}
+            reported = {**report(logs), **self.means(self.last_recorded)}
+        if isinstance(reported, dict):
+            self.reported[self.last_recorded] = {*reported}
+        return reported
 
     def stand_in(self, phase: str) -> None:
         """Take the place of `model.train_function` or `test_function`."""
@@ -179,11 +225,9 @@ class Session:
     def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a step in which changed coefficients are seen.
 
-        Only on JAX is there something to do: its trainer keeps the values of
-        variables apart while an epoch runs, and loses what a batch hook
-        assigns without `model.jax_state_sync()`.
+        Only where `backend.hands_state_through` is there something to do.
         """
-        if keras.backend.backend() != "jax":
+        if not backend.hands_state_through():
             return args
         changes = 0
         for one in self._coefficients:
@@ -216,28 +260,24 @@ class Session:
         sums = self.state.totals[phase].current()
         return step_logs.with_totals(logs, self.keys, sums)
 
-    def with_totals_functional(
+    def end_functional_step(
         self, logs: Any, state: tuple[Any, ...], recorder: TermRecorder
     ) -> tuple[Any, tuple[Any, ...]]:
-        """Logs and state of a step of JAX, which is ended.
+        """End a step that hands the values of the model's variables through.
 
         Args:
             logs: What the model's own step returned.
             state: Values of the model's variables, likewise.
             recorder: What has recorded the step.
+
+        Returns:
+            The logs and the values to hand on.
         """
-        phase = recorder.phase
-        if phase not in self.state.totals:
-            return logs, state
         trainable, non_trainable, *others = state
-        sums = self.state.totals[phase].sums
-        position = next(
-            index
-            for index, variable in enumerate(self.model.non_trainable_variables)
-            if variable is sums
-        )
-        non_trainable = list(non_trainable)
-        new = recorder.finish_functional(non_trainable[position])
-        non_trainable[position] = new
-        logs = step_logs.with_totals(logs, self.keys, new[0])
+        variables = self.model.non_trainable_variables
+        values = zip(variables, non_trainable, strict=True)
+        with keras.StatelessScope(state_mapping=list(values)) as scope:
+            recorder.finish()
+            logs = self.with_totals(logs, recorder.phase)
+        non_trainable = [scope.get_current_value(v) for v in variables]
         return logs, (trainable, non_trainable, *others)

@@ -15,15 +15,13 @@ from keras import ops, tree
 from keras_actpen import backend, internals
 from keras_actpen.attach import recording
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.instrumentation import run_state, step_logs
+from keras_actpen.instrumentation import step_logs, step_recorders
 from keras_actpen.internals.attributes import attribute_in_front
 
 _RECORDERS = {
-    "terms": run_state.TermRecorder,
-    "statistics": run_state.StatisticsRecorder,
+    "terms": step_recorders.TermRecorder,
+    "statistics": step_recorders.StatisticsRecorder,
 }
-
-_RECORDED = {"train": ("terms", "statistics"), "test": ("terms",)}
 
 
 class Stopwatch(Protocol):
@@ -57,9 +55,13 @@ class StepFunction:
         # Those that time the next step; no other step is waited for.
         self.stopwatches: list[Stopwatch] = []
         # Made now, because on JAX the variables are gone between two steps.
-        self._functions = {what: self._make(what) for what in _RECORDED[phase]}
+        self._functions = {
+            what: self._make(what) for what in session.recordable[phase]
+        }
         # JAX's distributed functions are made for a number of variables.
-        self._unarmed = self._make(None) if _is_sharded() else (plain, None)
+        self._unarmed = (
+            self._make(None) if backend.state_is_sharded() else (plain, None)
+        )
 
     def __call__(self, *args: Any) -> Any:
         """Run one step, recording what has been armed."""
@@ -80,7 +82,7 @@ class StepFunction:
         if armed is None:
             return result
         session.last_recorded = self.phase
-        if keras.backend.backend() == "jax":
+        if backend.hands_state_through():
             logs, state = result
             return step_logs.expanded(logs, session.keys), state
         return step_logs.expanded(result, session.keys)
@@ -95,7 +97,7 @@ class StepFunction:
                 return function(*args)
         except KeyboardInterrupt:
             # Keras tells no callback of it.
-            if keras.backend.backend() == "jax":
+            if backend.hands_state_through():
                 internals.give_back_jax_state(self.session.model, args[0])
             self.session.restore_functions()
             raise
@@ -107,7 +109,7 @@ class StepFunction:
         model, name = self.session.model, f"{self.phase}_function"
         if getattr(model, name) is self:
             # One of an evaluation may have been made for our variables too.
-            made_anew = _is_sharded() and self.phase == "test"
+            made_anew = backend.state_is_sharded() and self.phase == "test"
             setattr(model, name, None if made_anew else self.plain)
 
     def _make(
@@ -128,7 +130,7 @@ class StepFunction:
             getattr(model, f"make_{name}")(force=True)
         function = getattr(model, name)
         setattr(model, name, before)
-        return function, step if _looks_up_step(model, name) else None
+        return function, step if backend.looks_up_step(model, name) else None
 
     def _step(
         self, inner: Callable[..., Any], armed: str | None
@@ -143,31 +145,12 @@ class StepFunction:
             )
             with recording.recording(recorder):
                 result = inner(*args)
-            if keras.backend.backend() == "jax":
-                return session.with_totals_functional(*result, recorder)
+            if backend.hands_state_through():
+                return session.end_functional_step(*result, recorder)
             recorder.finish()
             return session.with_totals(result, phase)
 
         return step
-
-
-def _looks_up_step(model: keras.Model, name: str) -> bool:
-    """Whether a model's functions look up the step whenever they run.
-
-    Keras's do so on torch; those of the user's own may do so anywhere.
-    """
-    if keras.backend.backend() == "torch":
-        return True
-    make = getattr(model, f"make_{name}")
-    of_keras = getattr(keras.Model, f"make_{name}")
-    return getattr(make, "__func__", None) is not of_keras
-
-
-def _is_sharded() -> bool:
-    return (
-        keras.backend.backend() == "jax"
-        and keras.distribution.distribution() is not None
-    )
 
 
 def _samples(data: Any) -> Tensor | float:

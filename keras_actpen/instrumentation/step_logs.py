@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
+from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
 
 # Key of what a recorded step returns beside its own logs.
@@ -59,10 +59,8 @@ def with_totals(logs: Any, keys: Sequence[str], sums: Tensor) -> Any:
     """
     if not isinstance(logs, dict):
         return logs
-    if keras.backend.backend() != "tensorflow":
+    if not backend.returns_scalars():
         return {**logs, TOTALS: sums}
-    # Results of the compiled step are read in a few microseconds. Whether
-    # anything else is a tensor Keras asks TensorFlow, which takes ten.
     *means, _ = ops.unstack(ops.divide_no_nan(sums, sums[-1]), len(keys) + 1)
     return {**logs, **dict(zip(keys, means, strict=True))}
 

@@ -49,18 +49,8 @@ class TermTotals(DeviceState):
             steps: 1 to count the samples, 0 if they are counted elsewhere.
         """
         sums = ops.convert_to_tensor(self.sums)
-        self.sums.assign(self.sums_after(sums, values, samples, steps))
-
-    def sums_after(
-        self,
-        sums: Tensor,
-        values: Mapping[TermKey, Tensor],
-        samples: Tensor | float,
-        steps: float,
-    ) -> Tensor:
-        """What `add` makes of a value of `sums`."""
         addends = [*(values.get(term, 0.0) for term in self.terms), steps]
-        return backend.compensated_sums(sums, addends, samples)
+        self.sums.assign(backend.compensated_sums(sums, addends, samples))
 
     def current(self) -> Tensor:
         """The sums of the terms and that of the samples, as part of a step."""

@@ -5,9 +5,16 @@ Each function says why the public API is not enough. All were checked on Keras
 of them.
 """
 
+from keras_actpen.internals.graphs import (
+    graph_of,
+    has_outputs,
+    moved_operations,
+    original_graph,
+    rebuilt_graph,
+)
 from keras_actpen.internals.layers import (
     Entry,
-    TransparentLayer,
+    entry_layer,
     entry_of_replica,
     own_losses,
     track,
@@ -15,19 +22,21 @@ from keras_actpen.internals.layers import (
     untrack,
 )
 from keras_actpen.internals.models import (
-    calls_in_order,
     carry_over,
     functional_like,
-    let_calls_go,
-    rebuilt_outputs,
     replace_sublayer,
     sequential_like,
     share_compile_state,
 )
+from keras_actpen.internals.observed_twin import ObservedTwin
+from keras_actpen.internals.pickling import load_pickled, pickle_with_import
 from keras_actpen.internals.tracing import (
+    is_exporting,
+    is_in_constructor,
     is_writing_keras_file,
     mask_of,
     output_spec,
+    serialized_for_sharing,
     stateless_scope,
     try_out,
 )
@@ -36,27 +45,51 @@ from keras_actpen.internals.training import (
     unwrap_reported_logs,
     wrap_reported_logs,
 )
+from keras_actpen.internals.twins import (
+    make_twin,
+    original_of,
+    own,
+    plain_twin,
+    rebuilt_model_class,
+    root_of,
+    twin_class,
+)
 
 __all__ = [
     "Entry",
-    "TransparentLayer",
-    "calls_in_order",
+    "ObservedTwin",
     "carry_over",
+    "entry_layer",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",
+    "graph_of",
+    "has_outputs",
+    "is_exporting",
+    "is_in_constructor",
     "is_writing_keras_file",
-    "let_calls_go",
+    "load_pickled",
+    "make_twin",
     "mask_of",
+    "moved_operations",
+    "original_graph",
+    "original_of",
     "output_spec",
+    "own",
     "own_losses",
-    "rebuilt_outputs",
+    "pickle_with_import",
+    "plain_twin",
+    "rebuilt_graph",
+    "rebuilt_model_class",
     "replace_sublayer",
+    "root_of",
     "sequential_like",
+    "serialized_for_sharing",
     "share_compile_state",
     "stateless_scope",
     "track",
     "try_out",
+    "twin_class",
     "unlocked",
     "untrack",
     "unwrap_reported_logs",

@@ -1,163 +1,76 @@
 """Models made of the layers of others, and what they are compiled with."""
 
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import keras.src.models.functional
-from keras import tree
-from keras.src.ops.node import Node
 
-from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.calls import Calls
 from keras_actpen.internals.layers import unlocked
-from keras_actpen.internals.tracing import mask_of
+from keras_actpen.internals.twins import (
+    RebuiltModel,
+    original_of,
+    own,
+    root_of,
+)
 
 Layer = keras.layers.Layer
 Functional = keras.src.models.functional.Functional
 
 
 def functional_like(
-    model: Functional, inputs: Any, outputs: Any
+    model: Functional, cls: type, inputs: Any, outputs: Any
 ) -> keras.Model:
-    """A Functional model of `model`'s own class on other tensors.
+    """A Functional model with the name of `model` on other tensors.
 
     The class's `__init__` is not run: it would build other layers.
     `keras.Model.__init__` cannot be run on such a class by itself.
+
+    Args:
+        model: The model, left as it is.
+        cls: Its class, or `rebuilt_model_class` of it.
+        inputs: Symbolic inputs.
+        outputs: Symbolic outputs.
     """
-    new = type(model).__new__(type(model))
+    new = _new_model(model, cls)
     Functional.__init__(new, inputs, outputs, name=model.name)
     return new
 
 
 def sequential_like(
-    model: keras.Sequential, layers: list[Any]
+    model: keras.Sequential,
+    cls: type,
+    layers: list[Any],
+    inputs: Any,
+    outputs: Any,
 ) -> keras.Sequential:
-    """A Sequential model of `model`'s own class with other layers.
+    """A Sequential model with the name of `model` on other tensors.
 
-    The class's `__init__` is not run: it would build other layers.
-    """
-    new = type(model).__new__(type(model))
-    keras.Sequential.__init__(new, layers, name=model.name)
-    return new
-
-
-def rebuilt_outputs(
-    model: Functional, visit: Callable[[Layer], Layer]
-) -> tuple[list[Tensor], list[Any]]:
-    """Outputs of a model's graph with other layers in it.
-
-    `clone_model` calls every layer anew, each one traced, and makes a model
-    of its own of the result. Here the calls in front of the replaced layers
-    stay, and those behind them are noted again without a trace: shapes and
-    dtypes are the same. Only where there are masks are layers called, because
-    a symbolic mask knows the graph that it was computed in.
+    Neither the class's `__init__` is run, which would build other layers, nor
+    `build`, which would call them again.
 
     Args:
         model: The model, left as it is.
-        visit: Maps a layer of `model` to the one in its place.
-
-    Returns:
-        The flat outputs, and the calls that were added for them.
+        cls: Its class, or `rebuilt_model_class` of it.
+        layers: All layers, the input layer too.
+        inputs: Symbolic inputs.
+        outputs: Symbolic outputs.
     """
-    # By the id of a tensor the one in its place, itself in front.
-    in_place_of: dict[int, Tensor] = {}
-    calls: list[Any] = []
-    called_anew: set[int] = set()
-    for node in calls_in_order(model):
-        in_place_of.update((id(tensor), tensor) for tensor in node.outputs)
-        if node.is_input:
-            continue
-        old = node.operation
-        new = visit(old) if isinstance(old, Layer) else old
-        is_behind = any(
-            in_place_of[id(tensor)] is not tensor
-            for tensor in node.input_tensors
-        )
-        # A layer's calls are saved in the order in which they are noted.
-        follows = id(old) in called_anew
-        if new is old and not is_behind and not follows:
-            continue
-        called_anew.add(id(old))
-        args, kwargs = node.arguments.fill_in(in_place_of)
-        if new is old and all(mask_of(one) is None for one in node.outputs):
-            outputs = [_same_spec(tensor) for tensor in node.outputs]
-            Node(old, args, kwargs, outputs)
-        else:
-            outputs = tree.flatten(new(*args, **kwargs))
-        in_place_of.update(zip(map(id, node.outputs), outputs, strict=True))
-        calls.append(new._inbound_nodes[-1])
-    return [in_place_of[id(tensor)] for tensor in model.outputs], calls
+    new = _new_model(model, cls)
+    keras.Sequential.__init__(new, name=model.name)
+    new._layers.extend(layers)
+    new._functional = Functional(inputs, outputs)
+    new.built = True
+    new._post_build()
+    return new
 
 
-def _same_spec(tensor: Tensor) -> Tensor:
-    """A new symbolic tensor like another one, without a mask."""
-    return keras.KerasTensor(
-        tensor.shape,
-        dtype=tensor.dtype,
-        sparse=tensor.sparse,
-        ragged=tensor.ragged,
-    )
-
-
-def calls_in_order(model: keras.Model) -> list[Any]:
-    """The calls that make up a model, each layer's in their order.
-
-    Keras (3.15) goes by the depth of the calls: of two calls that do not
-    depend on each other the later one may come first. If they were added in
-    that order, `get_layer(name).output` would be that of the other call.
-    """
-    nodes_by_depth = getattr(model, "_functional", model)._nodes_by_depth
-    nodes = [
-        node
-        for depth in sorted(nodes_by_depth, reverse=True)
-        for node in nodes_by_depth[depth]
-    ]
-    calls: dict[int, list[Any]] = {}
-    for node in nodes:
-        calls.setdefault(id(node.operation), []).append(node)
-    for one in calls.values():
-        one.sort(key=one[0].operation._inbound_nodes.index)
-    known, in_order, begun = set(nodes), [], set()
-
-    def add(node: Any) -> None:
-        if node in begun:
-            return
-        begun.add(node)
-        of_layer = calls[id(node.operation)]
-        earlier = of_layer[: of_layer.index(node)]
-        for other in chain(node.parent_nodes, earlier):
-            if other in known:
-                add(other)
-        in_order.append(node)
-
-    for node in nodes:
-        add(node)
-    return in_order
-
-
-def let_calls_go(nodes: Iterable[Any]) -> None:
-    """Let calls that were added for a rebuilt model go when the model does.
-
-    Keras (3.15) notes each call of a layer in the layer itself, with all that
-    is in front of it: layers that model after model shares would keep the
-    wrappers of all of them (tests/studies/test_soak.py).
-    """
-    for node in nodes:
-        for tensor in node.input_tensors:
-            # Written by Keras and never read.
-            following = tensor._keras_history.operation._outbound_nodes
-            following[:] = [one for one in following if one is not node]
-        layer = node.operation
-        if layer._inbound_nodes[0] is node:
-            continue  # a layer of this model alone
-        if not isinstance(layer._inbound_nodes, Calls):
-            vars(layer)["_inbound_nodes"] = Calls(layer._inbound_nodes)
-        layer._inbound_nodes.hold_weakly(node)
-        # Another model can still be built on the tensors.
-        for tensor in node.outputs:
-            tensor.made_by = node
+def _new_model(model: keras.Model, cls: type) -> Any:
+    plain = type(original_of(root_of(model)))
+    new = plain.__new__(cls)
+    if cls is not plain:
+        own(new, _rebuilt_from=new)
+    return new
 
 
 # What a rebuilt model gets from its own construction, and must keep.
@@ -169,6 +82,8 @@ _OWN_ATTRIBUTES = frozenset(
         "_torch_params",
         # Left behind by `wrap_reported_logs` where `fit` was interrupted.
         "_get_metrics_result_or_logs",
+        # By `pickle_with_import`.
+        "__reduce__",
     )
 )
 # What construction sets to a default and the original may have changed.
@@ -222,6 +137,8 @@ def carry_over(
         if name in vars(old):
             # Not setattr: the setter of `trainable` rewrites every layer.
             vars(new)[name] = vars(old)[name]
+    if isinstance(new, RebuiltModel):
+        own(new, _rebuilt_from=original_of(old))
 
 
 def share_compile_state(old: keras.Model, new: keras.Model) -> None:
@@ -257,10 +174,15 @@ def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
     Setting the attribute anew would append to the list of sub-layers, which
     changes the order of the weights, and is refused on a built layer.
     """
+    seen: dict[int, Any] = {}
 
     def replaced(value: Any) -> Any:
         if value is old:
             return new
+        if isinstance(value, list | dict):
+            if id(value) in seen:
+                return value  # a list may hold itself
+            seen[id(value)] = value
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(replaced, value))
         if isinstance(value, tuple):

@@ -1,5 +1,6 @@
 """What Keras knows of the running call."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,11 @@ from keras.src.backend.common import global_state
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
+
+# Properties by which a model asks its layers for their variables.
+_VARIABLES = frozenset(
+    ("variables", "trainable_variables", "non_trainable_variables")
+)
 
 
 def stateless_scope() -> Any:
@@ -63,3 +69,46 @@ def is_writing_keras_file() -> bool:
     """
     shared = global_state.get_global_attribute("shared_objects/id_to_obj_map")
     return shared is not None
+
+
+def serialized_for_sharing(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Serialize a layer that may be in a `.keras` file once more.
+
+    Keras (3.15) marks the first description of a shared object when it meets
+    the object again; it is too late for a description that was copied into
+    another one by then, and the weights would be untied when they are loaded.
+    """
+    config = keras.saving.serialize_keras_object(layer)
+    if is_writing_keras_file():
+        config["shared_object_id"] = id(layer)
+    return config
+
+
+def is_exporting() -> bool:
+    """Whether the caller's caller is `model.export` or an `ExportArchive`.
+
+    These take all variables of a model, needed or not. Nothing in Keras (3.15)
+    tells a layer about it.
+    """
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_name in _VARIABLES:
+        frame = frame.f_back
+    name = "" if frame is None else frame.f_globals.get("__name__", "")
+    return name.startswith("keras.src.") and name.endswith(".export")
+
+
+def is_in_constructor() -> bool:
+    """Whether the caller, itself a constructor, serves that of a layer.
+
+    What the `__init__` or the `build` of a layer makes is made again when the
+    layer is loaded from a file, whether its config tells of it or not.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in ("__init__", "build") and code.co_argcount:
+            first = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(first, keras.layers.Layer):
+                return True
+        frame = frame.f_back
+    return False

@@ -1,134 +1,57 @@
-"""Base classes of all penalties: coefficient, reduction, name, target."""
+"""Base classes of all penalties.
 
-import math
-import numbers
+A new penalty derives from
+
+- `Penalty` if it has a value for every element or every position: write
+  `unreduced`.
+- `SumPenalty` if it is a sum over elements for which the backend has a fast
+  path: write `total`.
+- `FixedPenalty` if its definition fixes the divisor, so that it has no
+  `reduction`: write `unreduced` or `value`.
+- `BatchPenalty` if it is a statistic of units over a batch: write `statistic`.
+
+A class of this package declares as `_target` what it requires of its target.
+It is registered with Keras and found by `penalties.get` because its module is
+in this folder.
+"""
+
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.penalties.reductions import apply_mask, divide, reduce
-from keras_actpen.penalties.targets import check_rank
+from keras_actpen.internals.deserialization import described
+from keras_actpen.internals.registration import serializable
+from keras_actpen.penalties.configuration import (
+    arguments_to_save,
+    serialized,
+)
+from keras_actpen.penalties.reductions import (
+    BatchStatistics,
+    apply_mask,
+    at_least_float32,
+    divide,
+    reduce,
+)
+from keras_actpen.penalties.targets import Target
+from keras_actpen.penalties.validation import (
+    check_choice,
+    check_coefficient,
+    check_term_name,
+)
 
-REDUCTIONS = ("batch", "mean", "sum")
-FLOAT32_MAX = float(np.finfo("float32").max)
+Reduction: TypeAlias = Literal["batch", "mean", "sum", "position"]
 
-Choice = TypeVar("Choice")
-
-
-def check_number(
-    argument: str,
-    value: Any,
-    expected: str,
-    suits: Callable[[float], bool] = lambda value: True,
-) -> float:
-    """Return `value` as a float if it is finite and `suits(value)`.
-
-    Args:
-        argument: Name of the argument, for the message.
-        value: What was passed for it.
-        expected: What to write, for the message: it follows "Expected".
-        suits: Says whether a finite number is in range.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If `value` is not finite or not in range.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r} (of type "
-            f"{type(value).__name__})"
-        )
-    try:
-        number = float(value)
-    except OverflowError:  # of a long integer
-        number = math.inf
-    if not math.isfinite(number) or not suits(number):
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r}"
-        )
-    return number
-
-
-def check_coefficient(argument: str, value: Any) -> float:
-    """Return `value` as a float if it is a finite number >= 0.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If `value` is negative, NaN or infinite, or infinite in
-            float32, which the device keeps coefficients in.
-    """
-    number = check_number(
-        argument,
-        value,
-        f"a finite number >= 0, for example {argument}=0.01",
-        lambda value: value >= 0,
-    )
-    return check_number(
-        argument,
-        number,
-        f"a number that float32 can hold, for example {argument}=0.01",
-        lambda value: value <= FLOAT32_MAX,
-    )
-
-
-def check_choice(
-    argument: str, value: Choice, choices: tuple[Any, ...]
-) -> Choice:
-    """Return `value` if it is one of `choices`.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if not any(value is choice or value == choice for choice in choices):
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected "
-            f"one of {choices}. Received: {argument}={value!r}"
-        )
-    return value
-
-
-def check_term_name(name: Any) -> str:
-    """Return `name` if it can name a term in logs and in TensorBoard tags.
-
-    Raises:
-        TypeError: If `name` is not a string.
-        ValueError: If `name` is empty or holds a slash.
-    """
-    if not isinstance(name, str):
-        raise TypeError(
-            "Invalid type received for argument `name`. Expected a string, "
-            f"for example name='sparsity'. Received: name={name!r} (of type "
-            f"{type(name).__name__})"
-        )
-    if not name or "/" in name:
-        raise ValueError(
-            "Invalid value received for argument `name`. Expected a "
-            "non-empty string without '/', for example name='sparsity'. "
-            f"Received: name={name!r}"
-        )
-    return name
+# The classes that are defined in this folder, by all of their names.
+REGISTRY: dict[str, type["Penalty"]] = {}
 
 
 def snake_case(name: str) -> str:
     """Snake-case form of a class name as Keras writes it: `L1L2`, `l1_l2`."""
     name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Cast half-precision activations to float32, leave wider ones alone."""
-    if not ops.is_tensor(x):
-        x = ops.convert_to_tensor(x)
-    if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
-        return x
-    return ops.cast(x, "float32")
 
 
 class Penalty:
@@ -139,22 +62,29 @@ class Penalty:
 
     ```python
     @keras.saving.register_keras_serializable(package="my_package")
-    class FourthPower(keras_actpen.penalties.Penalty):
-        def unreduced(self, activations):
-            return activations**4
+    class Power(keras_actpen.penalties.Penalty):
+        def __init__(self, coefficient=1.0, *, exponent=4, **options):
+            super().__init__(coefficient, **options)
+            self.exponent = exponent
 
-    model = attach_penalty(model, "dense_4", FourthPower(0.001))
+        def unreduced(self, activations):
+            return keras.ops.abs(activations) ** self.exponent
+
+    model = attach_penalty(model, "dense_4", Power(0.001, exponent=3))
     ```
 
-    A subclass with parameters of its own also extends `get_config`, one that
-    suits only some outputs `check_target`.
+    `get_config` takes the arguments of `__init__` from the attributes of the
+    same names; override it where they differ. Override `check_target` if the
+    penalty suits some outputs only.
 
     Args:
         coefficient: Finite number >= 0, the factor of the penalty.
         reduction: `"batch"`: the sum divided by the batch size, as Keras's
             `activity_regularizer`. `"mean"`: the sum divided by the number of
             values that count, so that it does not change with batch, width or
-            length. `"sum"`: the sum.
+            length. `"position"`: the sum divided by the number of positions
+            that count, such as the steps of a sequence, so that it does not
+            change with batch or length. `"sum"`: the sum.
         name: Name of the term in logs and TensorBoard. Defaults to the
             snake-case class name.
 
@@ -164,15 +94,38 @@ class Penalty:
             `reduction` is unknown.
     """
 
+    _target: ClassVar[Target] = Target()
+    _reductions: ClassVar[tuple[Reduction, ...]] = (
+        "batch",
+        "mean",
+        "sum",
+        "position",
+    )
+    _short_name: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Register a class that is defined in a module of this folder."""
+        super().__init_subclass__(**options)
+        package, _, module = cls.__module__.rpartition(".")
+        if package != __name__.rpartition(".")[0] or module == "base":
+            return
+        serializable(cls)
+        if module != "functions":  # a name does not say which function
+            name = cls.__name__
+            names = (name, snake_case(name), cls._short_name or name)
+            REGISTRY.update(dict.fromkeys(names, cls))
+
     def __init__(
         self,
         coefficient: float = 1.0,
         *,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         self.coefficient: float = check_coefficient("coefficient", coefficient)
-        self.reduction: str = check_choice("reduction", reduction, REDUCTIONS)
+        self.reduction: Reduction = check_choice(
+            "reduction", reduction, type(self)._reductions
+        )
         if name is None:
             name = snake_case(type(self).__name__)
         self.name: str = check_term_name(name)
@@ -205,7 +158,9 @@ class Penalty:
             no position counts.
         """
         activations = apply_mask(at_least_float32(activations), mask)
-        return reduce(self.unreduced(activations), mask, self.reduction)
+        values = self.unreduced(activations)
+        positions = len(activations.shape) - 1
+        return reduce(values, mask, self.reduction, positions)
 
     def __call__(
         self, activations: Tensor, mask: Tensor | None = None
@@ -218,36 +173,49 @@ class Penalty:
     ) -> None:
         """Refuse a layer's output that this penalty cannot suit.
 
-        Called when the penalty is attached. The default accepts everything.
+        Called when the penalty is attached. By default a penalty accepts
+        everything, `reduction="position"` everything with an axis of units.
 
         Args:
             output: Symbolic tensor with `shape` and `dtype`: what is
-                penalised.
+                penalized.
             activation: The layer's `activation`, or `None` if it has none.
-            on: `"output"` or `"preactivation"`.
+            on: What is penalized, such as `"output"` or `"preactivation"`.
 
         Raises:
             ValueError: If this output does not suit.
         """
+        if self.reduction == "position":
+            Target(rank=2).check(self, output, activation, on)
+        # Not of `self`, which may have an attribute `_target` of its own.
+        type(self)._target.check(self, output, activation, on)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that re-create this penalty."""
         return {
-            "coefficient": self.coefficient,
-            "reduction": self.reduction,
-            "name": self.name,
+            name: serialized(getattr(self, name))
+            for name in arguments_to_save(type(self), Penalty)
+            if hasattr(self, name)
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Penalty":
-        """Re-create a penalty from `get_config()`."""
-        return cls(**config)
+        """Re-create a penalty from `get_config()`, under Keras's safe mode."""
+        functions = {
+            name: described(name, config[name], Callable)
+            for name in arguments_to_save(cls, Penalty)
+            if isinstance(config.get(name), Mapping)
+        }
+        return cls(**{**config, **functions})
 
     def __repr__(self) -> str:
-        """Show the class with its arguments."""
-        arguments = ", ".join(
-            f"{k}={v!r}" for k, v in self.get_config().items()
-        )
+        """Show the class with its arguments, long arrays abridged."""
+        config = self.get_config()
+        with np.printoptions(threshold=8, linewidth=200):
+            arguments = ", ".join(
+                f"{key}={getattr(self, key, value)!r}"
+                for key, value in config.items()
+            )
         return f"{type(self).__name__}({arguments})"
 
 
@@ -259,56 +227,41 @@ class SumPenalty(Penalty):
     """
 
     def total(self, activations: Tensor) -> Tensor:
-        """Sum of the penalty over all elements.
-
-        Args:
-            activations: Float32 or float64 tensor; masked positions hold 0.
-        """
+        """Sum of the penalty over all elements; masked positions hold 0."""
         raise NotImplementedError
 
     def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """The penalty without its coefficient."""
         activations = apply_mask(at_least_float32(activations), mask)
         total = self.total(activations)
-        return divide(total, activations, mask, self.reduction)
-
-
-class PositionPenalty(Penalty):
-    """A penalty that has one value a position: it needs a units axis."""
-
-    least_rank = 2
-
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse outputs without an axis of units."""
-        check_rank(self, output, self.least_rank)
+        positions = len(activations.shape) - 1
+        return divide(total, activations, mask, self.reduction, positions)
 
 
 class FixedPenalty(Penalty):
     """A mean over all axes or a statistic of the batch: no `reduction`.
-
-    It is divided by the number of positions (or elements) that count, by its
-    definition.
 
     Args:
         coefficient: Finite number >= 0, the factor of the penalty.
         name: Name of the term. Defaults to the snake-case class name.
     """
 
-    least_rank = 1
+    _target = Target(rank=1)
 
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, reduction="mean", name=name)
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse outputs of too small a rank."""
-        check_rank(self, output, self.least_rank)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        config = super().get_config()
-        del config["reduction"]
-        return config
+class BatchPenalty(FixedPenalty):
+    """A statistic of units over all counted positions of a batch."""
+
+    _target = Target(rank=2)
+
+    def statistic(self, batch: BatchStatistics) -> Tensor:
+        """The penalty without its coefficient."""
+        raise NotImplementedError
+
+    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The penalty without its coefficient."""
+        activations = at_least_float32(activations)
+        return self.statistic(BatchStatistics(activations, mask))

@@ -1,34 +1,35 @@
 """Penalties of values that leave a range."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
+from keras_actpen.penalties.base import FixedPenalty
+from keras_actpen.penalties.reductions import absolute
+from keras_actpen.penalties.validation import (
     check_coefficient,
     check_number,
+    invalid_values,
 )
-from keras_actpen.penalties.reductions import absolute
+
+__all__ = ["Range", "Saturation"]
+
+Names: TypeAlias = Literal["range", "saturation"]
 
 
-@serializable
 class Range(FixedPenalty):
     """Mean squared distance from an interval.
 
     `coefficient * mean (relu(low - h)^2 + relu(h - high)^2)`, over all axes
-    and counted positions. 0 inside. Keeps activations where a quantiser, a
+    and counted positions. 0 inside. Keeps activations where a quantizer, a
     fixed-point format or a decoder can take them; suits any layer. Usual
     coefficients are 1e-3 to 1. Right on the global batch under tf.distribute.
 
-    Common in quantisation practice; no paper of its own.
+    Common in quantization practice; no paper of its own.
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Range(1.0, low=-1.0, high=1.0)
-    >>> float(penalty(np.array([[0.5, -2.0], [1.0, 4.0]], "float32")))
+    >>> float(Range(1.0, low=-1.0, high=1.0)([[0.5, -2.0], [1.0, 4.0]]))
     2.5
 
     Args:
@@ -51,10 +52,8 @@ class Range(FixedPenalty):
         self.high: float | None = _end("high", high)
         ends = (self.low, self.high)
         if ends == (None, None) or (None not in ends and low > high):
-            raise ValueError(
-                "Invalid values received for arguments `low` and `high`. "
-                "Expected low <= high, one of which may be None. Received: "
-                f"low={low!r}, high={high!r}"
+            raise invalid_values(
+                "low <= high, one of which may be None", low=low, high=high
             )
 
     def unreduced(self, activations: Tensor) -> Tensor:
@@ -66,12 +65,9 @@ class Range(FixedPenalty):
             distance += ops.square(ops.relu(activations - self.high))
         return distance
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"low": self.low, "high": self.high, **super().get_config()}
 
-
-def _end(argument: str, value: Any) -> float | None:
+def _end(argument: str, value: float | None) -> float | None:
+    """Return an end of the interval, checked."""
     if value is None:
         return None
     return check_number(
@@ -79,7 +75,6 @@ def _end(argument: str, value: Any) -> float | None:
     )
 
 
-@serializable
 class Saturation(FixedPenalty):
     """Mean squared excess of |h| over a threshold.
 
@@ -95,9 +90,7 @@ class Saturation(FixedPenalty):
     practice).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Saturation(1.0, threshold=1.0)
-    >>> float(penalty(np.array([[0.5, -2.0], [1.0, 2.0]], "float32")))
+    >>> float(Saturation(1.0, threshold=1.0)([[0.5, -2.0], [1.0, 2.0]]))
     0.5
 
     Args:
@@ -119,7 +112,3 @@ class Saturation(FixedPenalty):
     def unreduced(self, activations: Tensor) -> Tensor:
         """Squared excess of every element."""
         return ops.square(ops.relu(absolute(activations) - self.threshold))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"threshold": self.threshold, **super().get_config()}

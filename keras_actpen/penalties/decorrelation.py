@@ -1,40 +1,33 @@
 """Batch statistics: units that differ from one another and stay alive."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
-from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
-    at_least_float32,
-    check_coefficient,
-)
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.penalties.base import BatchPenalty
 from keras_actpen.penalties.reductions import BatchStatistics, off_diagonal
-from keras_actpen.penalties.targets import check_units
+from keras_actpen.penalties.targets import Target
+from keras_actpen.penalties.validation import check_coefficient
 
-# Inside square roots of variances: VICReg's own, and batch normalisation's,
-# with which Barlow Twins standardises.
+__all__ = ["Covariance", "DeCov", "Decorrelation", "VarianceFloor"]
+
+Names: TypeAlias = Literal[
+    "covariance", "de_cov", "decov", "decorrelation", "variance_floor"
+]
+
+
+# Inside square roots of variances: VICReg's own, and batch normalization's,
+# with which Barlow Twins standardizes.
 VARIANCE_EPSILON = 1e-4
 CORRELATION_EPSILON = 1e-5
 
 
-class _PairPenalty(FixedPenalty):
-    """A batch statistic of pairs of units."""
-
-    least_rank = 2
-
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse single units, which have no pairs."""
-        super().check_target(output, activation, on)
-        check_units(self, output, 2)
+# Of pairs of units.
+PAIRS = Target(rank=2, units=2)
 
 
-@serializable
-class DeCov(_PairPenalty):
+class DeCov(BatchPenalty):
     """Half the sum of squared covariances between different units.
 
     `coefficient * 1/2 (|C|_F^2 - |diag C|^2)`, where `C` is the covariance of
@@ -48,10 +41,7 @@ class DeCov(_PairPenalty):
     Deep Networks by Decorrelating Representations".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = DeCov(1.0)
-    >>> h = np.array([[1.0, 2.0], [-1.0, -2.0]], "float32")
-    >>> float(penalty(h))
+    >>> float(DeCov(1.0)([[1.0, 2.0], [-1.0, -2.0]]))
     4.0
 
     Args:
@@ -59,19 +49,20 @@ class DeCov(_PairPenalty):
         name: Name of the term, by default `"de_cov"`.
     """
 
+    _target = PAIRS
+    _short_name = "decov"
+
     def __init__(self, coefficient: float = 0.1, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Half the squared off-diagonal covariances."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
-        _, centred = batch.mean_and_centred()
-        covariance = off_diagonal(batch.covariance(centred))
+        _, centered = batch.mean_and_centered()
+        covariance = off_diagonal(batch.covariance(centered))
         return 0.5 * ops.sum(ops.square(covariance))
 
 
-@serializable
-class VarianceFloor(FixedPenalty):
+class VarianceFloor(BatchPenalty):
     """Hinge that keeps every unit's standard deviation above a floor.
 
     `coefficient * mean_c relu(floor - sqrt(var_c + 1e-4))`, the variance over
@@ -85,9 +76,7 @@ class VarianceFloor(FixedPenalty):
     Regularization for Self-Supervised Learning".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = VarianceFloor(25.0, floor=1.0)
-    >>> round(float(penalty(np.ones((4, 3), "float32"))), 3)
+    >>> round(float(VarianceFloor(25.0, floor=1.0)(ops.ones((4, 3)))), 3)
     24.75
 
     Args:
@@ -95,8 +84,6 @@ class VarianceFloor(FixedPenalty):
         floor: Finite number >= 0, the least standard deviation.
         name: Name of the term, by default `"variance_floor"`.
     """
-
-    least_rank = 2
 
     def __init__(
         self,
@@ -108,21 +95,15 @@ class VarianceFloor(FixedPenalty):
         super().__init__(coefficient, name=name)
         self.floor: float = check_coefficient("floor", floor)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Mean over units of what is missing to the floor."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
-        _, centred = batch.mean_and_centred()
-        variance = batch.variance(centred, unbiased=True)
+        _, centered = batch.mean_and_centered()
+        variance = batch.variance(centered, unbiased=True)
         deviation = ops.sqrt(variance + VARIANCE_EPSILON)
         return batch.if_any(ops.mean(ops.relu(self.floor - deviation)))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"floor": self.floor, **super().get_config()}
 
-
-@serializable
-class Covariance(_PairPenalty):
+class Covariance(BatchPenalty):
     """Squared covariances between different units, per unit.
 
     `coefficient * sum_{i != j} C_ij^2 / units`, `C` the covariance over all
@@ -136,10 +117,7 @@ class Covariance(_PairPenalty):
     Regularization for Self-Supervised Learning".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Covariance(1.0)
-    >>> h = np.array([[1.0, 2.0], [-1.0, -2.0]], "float32")
-    >>> float(penalty(h))
+    >>> float(Covariance(1.0)([[1.0, 2.0], [-1.0, -2.0]]))
     16.0
 
     Args:
@@ -147,20 +125,20 @@ class Covariance(_PairPenalty):
         name: Name of the term, by default `"covariance"`.
     """
 
+    _target = PAIRS
+
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Squared off-diagonal covariances divided by the units."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
-        _, centred = batch.mean_and_centred()
-        covariance = batch.covariance(centred, unbiased=True)
+        _, centered = batch.mean_and_centered()
+        covariance = batch.covariance(centered, unbiased=True)
         squares = ops.sum(ops.square(off_diagonal(covariance)), axis=-1)
         return ops.mean(squares)
 
 
-@serializable
-class Decorrelation(_PairPenalty):
+class Decorrelation(BatchPenalty):
     """Squared correlations between different units.
 
     `coefficient * sum_{i != j} R_ij^2`, where `R_ij = C_ij / (sqrt(C_ii +
@@ -175,10 +153,7 @@ class Decorrelation(_PairPenalty):
     Learning via Redundancy Reduction".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Decorrelation(1.0)
-    >>> h = np.array([[1.0, 2.0], [-1.0, -2.0]], "float32")
-    >>> round(float(penalty(h)), 3)
+    >>> round(float(Decorrelation(1.0)([[1.0, 2.0], [-1.0, -2.0]])), 3)
     2.0
 
     Args:
@@ -186,14 +161,15 @@ class Decorrelation(_PairPenalty):
         name: Name of the term, by default `"decorrelation"`.
     """
 
+    _target = PAIRS
+
     def __init__(self, coefficient: float = 5e-3, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Sum of squared off-diagonal correlations."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
-        _, centred = batch.mean_and_centred()
-        variance = batch.variance(centred)
-        standard = centred / ops.sqrt(variance + CORRELATION_EPSILON)
+        _, centered = batch.mean_and_centered()
+        variance = batch.variance(centered)
+        standard = centered / ops.sqrt(variance + CORRELATION_EPSILON)
         correlation = off_diagonal(batch.covariance(standard))
         return ops.sum(ops.square(correlation))

@@ -1,19 +1,24 @@
 """Plain functions and Keras regularizers as penalties."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.deserialization import described, parts
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import Penalty, at_least_float32, snake_case
-from keras_actpen.penalties.reductions import apply_mask, safe_divisor
+from keras_actpen.penalties.base import Penalty, snake_case
+from keras_actpen.penalties.reductions import (
+    apply_mask,
+    at_least_float32,
+    safe_divisor,
+)
+from keras_actpen.penalties.validation import invalid_type, invalid_value
+
+__all__ = ["FunctionPenalty"]
+
+EXAMPLE = "for example `lambda h: keras.ops.sum(h ** 4)`"
 
 
-@serializable
 class FunctionPenalty(Penalty):
     """A plain function or a Keras regularizer as a penalty.
 
@@ -22,15 +27,14 @@ class FunctionPenalty(Penalty):
     positions set to 0. Under tf.distribute it is right on the global batch if
     it is a sum over samples.
 
-    Functions serialise under Keras's rules: register them with
+    Functions are saved under Keras's rules: register them with
     `keras.saving.register_keras_serializable`. A lambda is saved as bytecode
     without the global names that it uses, and loading it is refused unless
     Keras's safe mode is off.
 
     Example:
-    >>> import numpy as np
     >>> penalty = FunctionPenalty(lambda h: ops.sum(h**4), 0.5, name="fourth")
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 1.0]], "float32")))
+    >>> float(penalty([[1.0, -2.0], [0.0, 1.0]]))
     4.5
 
     Args:
@@ -52,12 +56,8 @@ class FunctionPenalty(Penalty):
         name: str | None = None,
     ):
         if not callable(function):
-            raise TypeError(
-                "Invalid type received for argument `function`. Expected a "
-                "function f(activations) -> scalar, for example `lambda h: "
-                f"keras.ops.sum(h ** 4)`. Received: function={function!r} "
-                f"(of type {type(function).__name__})"
-            )
+            expected = f"a function f(activations) -> scalar, {EXAMPLE}"
+            raise invalid_type("function", expected, function)
         if name is None:
             name = _function_name(function)
         super().__init__(coefficient, name=name)
@@ -69,41 +69,20 @@ class FunctionPenalty(Penalty):
         value = self.function(apply_mask(activations, mask))
         shape = getattr(value, "shape", ())
         if len(shape) > 0:
-            raise ValueError(
-                "Invalid value received for argument `penalty`. Expected a "
-                "function that returns a scalar, for example `lambda h: "
-                f"keras.ops.sum(h ** 4)`. Received: {self.name} returned a "
-                f"tensor of shape {tuple(shape)}"
+            raise invalid_value(
+                "penalty",
+                f"a function that returns a scalar, {EXAMPLE}",
+                f"{self.name} returned a tensor of shape {tuple(shape)}",
             )
         value = ops.cast(value, activations.dtype)
         batch = ops.cast(ops.shape(activations)[0], value.dtype)
         return value / safe_divisor(batch)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {
-            "function": keras.saving.serialize_keras_object(self.function),
-            "coefficient": self.coefficient,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "FunctionPenalty":
-        """Re-create a penalty from `get_config()`, under Keras's safe mode."""
-        (function,) = parts("config", config, "function")
-        function = described("function", function, Callable)
-        return cls(**{**config, "function": function})
-
-    def __repr__(self) -> str:
-        """Show the function itself, which its configuration would not."""
-        return (
-            f"FunctionPenalty({self.function!r}, coefficient="
-            f"{self.coefficient!r}, name={self.name!r})"
-        )
-
 
 def _function_name(function: Callable[[Tensor], Tensor]) -> str:
-    if isinstance(function, keras.regularizers.Regularizer):
-        return snake_case(type(function).__name__)
-    name = getattr(function, "__name__", snake_case(type(function).__name__))
+    """Name of a term whose function was given none."""
+    kind = type(function)
+    if issubclass(kind, keras.regularizers.Regularizer):
+        return snake_case(kind.__name__)
+    name = getattr(function, "__name__", snake_case(kind.__name__))
     return "lambda" if name == "<lambda>" else name

@@ -1,35 +1,35 @@
 """Penalties of logits, router probabilities and variational codes."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
 from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
-    PositionPenalty,
-    at_least_float32,
-    check_choice,
-    check_coefficient,
-)
+from keras_actpen.penalties.base import BatchPenalty, Penalty, Reduction
 from keras_actpen.penalties.reductions import BatchStatistics
 from keras_actpen.penalties.targets import (
+    Target,
     check_logits,
-    check_rank,
-    check_units,
     describe,
     is_softmax,
     probe,
     refuse,
+    refuse_shape,
 )
+from keras_actpen.penalties.validation import check_choice, check_coefficient
+
+__all__ = ["VIB", "ConfidencePenalty", "LoadBalance", "ZLoss"]
+
+Names: TypeAlias = Literal[
+    "vib", "confidence_penalty", "load_balance", "z_loss"
+]
+
 
 # exp(40) is far from float32's limit even times a float16's largest.
 LARGEST_LOG = 40.0
 
 
-@serializable
-class ConfidencePenalty(PositionPenalty):
+class ConfidencePenalty(Penalty):
     """Minus the entropy of softmax(h): against overconfident classifiers.
 
     `-coefficient * mean_p H_p`, `H_p = -sum_c q_pc log q_pc` with `q_p =
@@ -44,25 +44,26 @@ class ConfidencePenalty(PositionPenalty):
     Networks by Penalizing Confident Output Distributions".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = ConfidencePenalty(1.0)
-    >>> round(float(penalty(np.zeros((3, 4), "float32"))), 4)
+    >>> round(float(ConfidencePenalty(1.0)(ops.zeros((3, 4)))), 4)
     -1.3863
 
     Args:
         coefficient: Finite number >= 0.
         threshold: `None`, or the entropy in nats above which nothing is
-            penalised.
-        reduction: `"mean"` (default, over positions), `"batch"` or `"sum"`.
+            penalized.
+        reduction: `"mean"` (default) or `"position"` (the same here),
+            `"batch"` or `"sum"`.
         name: Name of the term, by default `"confidence_penalty"`.
     """
+
+    _target = Target(rank=2, units=2, logits=True)
 
     def __init__(
         self,
         coefficient: float = 0.1,
         *,
         threshold: float | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -78,21 +79,8 @@ class ConfidencePenalty(PositionPenalty):
             return negative_entropy
         return ops.relu(self.threshold + negative_entropy)
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse what is not the logits of at least two classes."""
-        super().check_target(output, activation, on)
-        check_logits(self, output, activation, on)
-        check_units(self, output, 2)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"threshold": self.threshold, **super().get_config()}
-
-
-@serializable
-class ZLoss(PositionPenalty):
+class ZLoss(Penalty):
     """Squared log-partition of the logits: keeps softmax from drifting.
 
     `coefficient * mean_p (log sum_c exp h_pc)^2`, the mean over counted
@@ -106,22 +94,23 @@ class ZLoss(PositionPenalty):
     Models".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = ZLoss(1.0)
-    >>> round(float(penalty(np.zeros((3, 4), "float32"))), 4)
+    >>> round(float(ZLoss(1.0)(ops.zeros((3, 4)))), 4)
     1.9218
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"mean"` (default, over positions), `"batch"` or `"sum"`.
+        reduction: `"mean"` (default) or `"position"` (the same here),
+            `"batch"` or `"sum"`.
         name: Name of the term, by default `"z_loss"`.
     """
+
+    _target = Target(rank=2, logits=True)
 
     def __init__(
         self,
         coefficient: float = 1e-4,
         *,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -130,16 +119,8 @@ class ZLoss(PositionPenalty):
         """Squared log-partition of every position."""
         return ops.square(ops.logsumexp(activations, axis=-1))
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse what is not logits."""
-        super().check_target(output, activation, on)
-        check_logits(self, output, activation, on)
 
-
-@serializable
-class LoadBalance(FixedPenalty):
+class LoadBalance(BatchPenalty):
     """Spreads a router's choices evenly over its experts.
 
     `coefficient * units * sum_e f_e P_e`, where `f_e` is the share of counted
@@ -154,19 +135,19 @@ class LoadBalance(FixedPenalty):
     Parameter Models with Simple and Efficient Sparsity".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = LoadBalance(1.0)
-    >>> float(penalty(np.array([[1.0, 0.0], [0.75, 0.25]], "float32")))
+    >>> float(LoadBalance(1.0)([[1.0, 0.0], [0.75, 0.25]]))
     1.75
 
     Args:
         coefficient: Finite number >= 0.
-        activation: `None` if the layer's own activation tells that its
-            values are probabilities; `"softmax"` to say so of a layer without
-            an `activation`; `"linear"` for logits, of which the softmax is
-            penalised.
+        activation: `None` for a layer whose own activation gives
+            probabilities; `"softmax"` for probabilities of a layer without an
+            `activation`; `"linear"` for logits, of which the softmax is
+            penalized.
         name: Name of the term, by default `"load_balance"`.
     """
+
+    _target = Target(rank=2, units=2)
 
     def __init__(
         self,
@@ -180,9 +161,8 @@ class LoadBalance(FixedPenalty):
             "activation", activation, (None, "softmax", "linear")
         )
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Units times the sum of shares times mean probabilities."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
         probabilities = batch.values
         if self.activation == "linear":
             probabilities = ops.softmax(probabilities, axis=-1)
@@ -199,29 +179,24 @@ class LoadBalance(FixedPenalty):
         self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
         """Refuse what is not known to be a router's probabilities."""
-        check_rank(self, output, 2)
-        check_units(self, output, 2)
+        super().check_target(output, activation, on)
         if self.activation == "linear":
-            check_logits(self, output, activation, on)
+            check_logits(self, activation, on)
             return
         values = probe(activation, on)
         unknown = values is None and self.activation is not None
         if not unknown and not is_softmax(values):
             refuse(
                 self,
-                "probabilities, a layer with a softmax activation (say "
-                "LoadBalance(activation='linear') for logits, "
-                "activation='softmax' where you know better)",
+                "probabilities, a layer with a softmax activation",
                 describe(activation, on),
+                "Write LoadBalance(activation='linear') for logits, "
+                "LoadBalance(activation='softmax') for the probabilities of a "
+                "layer without an `activation`",
             )
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"activation": self.activation, **super().get_config()}
 
-
-@serializable
-class VIB(PositionPenalty):
+class VIB(Penalty):
     """Divergence of a Gaussian code from the standard normal.
 
     `coefficient * sum 1/2 (m^2 + s^2 - 1 - log s^2) / batch`, over samples,
@@ -236,22 +211,23 @@ class VIB(PositionPenalty):
     Fischer, Dillon, Murphy 2017, "Deep Variational Information Bottleneck".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = VIB(1.0)
-    >>> float(penalty(np.array([[2.0, 0.0, 0.0, 0.0]], "float32")))
+    >>> float(VIB(1.0)([[2.0, 0.0, 0.0, 0.0]]))
     2.0
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"batch"` (default), `"mean"` (over positions) or `"sum"`.
+        reduction: `"batch"` (default), `"mean"` or `"position"` (the same
+            here), or `"sum"`.
         name: Name of the term, by default `"vib"`.
     """
+
+    _target = Target(rank=2, logits=True)
 
     def __init__(
         self,
         coefficient: float = 1e-3,
         *,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -267,13 +243,11 @@ class VIB(PositionPenalty):
     def check_target(
         self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
-        """Refuse odd numbers of units and bounded outputs."""
+        """Refuse odd numbers of units."""
         super().check_target(output, activation, on)
-        check_logits(self, output, activation, on)
-        units = output.shape[-1]
-        if units is not None and units % 2:
-            refuse(
+        if (output.shape[-1] or 0) % 2:
+            refuse_shape(
                 self,
                 "a layer with an even number of units, means and log-variances",
-                f"an output of shape {tuple(output.shape)}",
+                output,
             )

@@ -1,44 +1,41 @@
 """Penalties of the distribution: its mean, deviation, norm, kurtosis."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
+from keras_actpen.penalties.base import BatchPenalty, FixedPenalty
+from keras_actpen.penalties.reductions import (
+    EPSILON,
+    BatchStatistics,
     at_least_float32,
-    check_coefficient,
-    check_number,
+    expand_mask,
 )
-from keras_actpen.penalties.reductions import BatchStatistics, expand_mask
+from keras_actpen.penalties.validation import check_coefficient, check_number
 
-# Inside square roots, whose slope at 0 is infinite.
-EPSILON = 1e-8
+__all__ = ["FeatureNorm", "Kurtosis", "MomentMatching"]
+
+Names: TypeAlias = Literal["feature_norm", "kurtosis", "moment_matching"]
 
 
-@serializable
-class MomentMatching(FixedPenalty):
+class MomentMatching(BatchPenalty):
     """Distance of each unit's mean from 0 and deviation from 1.
 
     `coefficient * mean_c (mu_c^2 + (sigma_c - 1)^2)`, with mean `mu_c` and
     deviation `sigma_c = sqrt(var_c + 1e-8)` over all counted samples and
-    positions (variance divided by their number). What batch normalisation
-    enforces, as a soft wish that costs nothing at inference; suits the
-    pre-activations of dense and convolutional layers. Usual coefficient 1e-3.
-    A batch statistic: right on the global batch under tf.distribute; on torch
-    each process has its own.
+    positions (variance divided by their number). Batch normalization
+    enforces both; the penalty asks for them and costs nothing at inference.
+    Suits the pre-activations of dense and convolutional layers. Usual
+    coefficient 1e-3. A batch statistic: right on the global batch under
+    tf.distribute; on torch each process has its own.
 
     After Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep
     Network Training by Reducing Internal Covariate Shift" (of the moments;
     the penalty is common practice).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = MomentMatching(1.0)
-    >>> h = np.array([[3.0, 1.0], [1.0, -1.0]], "float32")
-    >>> round(float(penalty(h)), 4)
+    >>> round(float(MomentMatching(1.0)([[3.0, 1.0], [1.0, -1.0]])), 4)
     2.0
 
     Args:
@@ -46,22 +43,18 @@ class MomentMatching(FixedPenalty):
         name: Name of the term, by default `"moment_matching"`.
     """
 
-    least_rank = 2
-
     def __init__(self, coefficient: float = 1e-3, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Mean over units of their squared distances."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
-        mean, centred = batch.mean_and_centred()
-        deviation = ops.sqrt(batch.variance(centred) + EPSILON)
+        mean, centered = batch.mean_and_centered()
+        deviation = ops.sqrt(batch.variance(centered) + EPSILON)
         distance = ops.square(mean) + ops.square(deviation - 1.0)
         return batch.if_any(ops.mean(distance))
 
 
-@serializable
-class FeatureNorm(FixedPenalty):
+class FeatureNorm(BatchPenalty):
     """Squared distance of the mean feature norm from a radius.
 
     `coefficient * (mean_p |h_p| - radius)^2`, `|h_p| = sqrt(sum_c h_pc^2 +
@@ -76,18 +69,14 @@ class FeatureNorm(FixedPenalty):
     variant).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = FeatureNorm(1.0, radius=6.0)
-    >>> round(float(penalty(np.array([[3.0, 4.0]], "float32"))), 4)
+    >>> round(float(FeatureNorm(1.0, radius=6.0)([[3.0, 4.0]])), 4)
     1.0
 
     Args:
         coefficient: Finite number >= 0.
-        radius: Finite number >= 0, the mean norm that is asked for.
+        radius: Finite number >= 0, the target of the mean norm.
         name: Name of the term, by default `"feature_norm"`.
     """
-
-    least_rank = 2
 
     def __init__(
         self,
@@ -99,27 +88,21 @@ class FeatureNorm(FixedPenalty):
         super().__init__(coefficient, name=name)
         self.radius: float = check_coefficient("radius", radius)
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Squared distance of the mean norm from the radius."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
         squares = ops.sum(ops.square(batch.values), axis=-1, keepdims=True)
         mean = batch.mean(ops.sqrt(squares + EPSILON))
         return batch.if_any(ops.sum(ops.square(mean - self.radius)))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"radius": self.radius, **super().get_config()}
 
-
-@serializable
 class Kurtosis(FixedPenalty):
     """Squared distance of the kurtosis from that of a uniform distribution.
 
     `coefficient * (K - target)^2`, `K = mean z^4`, `z = (h - mean h) /
     sqrt(var h + 1e-8)`, all over every axis and all counted positions: one
-    distribution a layer, as one quantisation step serves them all. 1.8 is the
+    distribution a layer, as one quantization step serves them all. 1.8 is the
     kurtosis of the uniform distribution, 3 that of the normal. Takes outlier
-    units away before int8 or int4 quantisation; suits the outputs of linear
+    units away before int8 or int4 quantization; suits the outputs of linear
     layers. Start at 1e-3 or below: a layer with outliers has a kurtosis of
     hundreds. A batch statistic: right on the global batch under
     tf.distribute; on torch each process has its own.
@@ -130,15 +113,12 @@ class Kurtosis(FixedPenalty):
     Rule Them All" (of weights, and of the target 1.8).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Kurtosis(1.0)
-    >>> h = np.array([[1.0, -1.0], [1.0, -1.0]], "float32")
-    >>> round(float(penalty(h)), 4)
+    >>> round(float(Kurtosis(1.0)([[1.0, -1.0], [1.0, -1.0]])), 4)
     0.64
 
     Args:
         coefficient: Finite number >= 0.
-        target: Finite number >= 1, the kurtosis that is asked for.
+        target: Finite number >= 1, the target kurtosis.
         name: Name of the term, by default `"kurtosis"`.
     """
 
@@ -167,11 +147,7 @@ class Kurtosis(FixedPenalty):
             )
         activations = ops.expand_dims(at_least_float32(activations), -1)
         batch = BatchStatistics(activations, mask)
-        _, centred = batch.mean_and_centred()
-        standard = centred / ops.sqrt(batch.variance(centred) + EPSILON)
+        _, centered = batch.mean_and_centered()
+        standard = centered / ops.sqrt(batch.variance(centered) + EPSILON)
         kurtosis = batch.mean(ops.square(ops.square(standard)))
         return batch.if_any(ops.sum(ops.square(kurtosis - self.target)))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"target": self.target, **super().get_config()}

@@ -1,23 +1,33 @@
 """Norms of the activations: L1, L2, both, Huber, the largest."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
+import numpy as np
 from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    Penalty,
-    PositionPenalty,
-    SumPenalty,
+from keras_actpen.backend.tensors import Activation, Tensor
+from keras_actpen.penalties.base import Penalty, Reduction, SumPenalty
+from keras_actpen.penalties.reductions import absolute
+from keras_actpen.penalties.targets import Target
+from keras_actpen.penalties.unit_values import (
+    UnitFunction,
+    UnitValues,
+    check_size,
+    check_unit_values,
+    evaluate_unit_values,
+)
+from keras_actpen.penalties.validation import (
+    check_above,
     check_coefficient,
     check_number,
 )
-from keras_actpen.penalties.reductions import absolute
+
+__all__ = ["L1", "L1L2", "L2", "Huber", "LInf"]
+
+Names: TypeAlias = Literal["l1", "l1_l2", "l2", "huber", "l_inf"]
 
 
-@serializable
 class L1(SumPenalty):
     """Sum of the absolute activations.
 
@@ -27,37 +37,81 @@ class L1(SumPenalty):
     and bottlenecks. Usual coefficients are 1e-5 to 1e-2. Right on the global
     batch under tf.distribute.
 
+    With `unit_weights` w it is `coefficient * sum w_c |h_c| / batch`, c over
+    the last axis. Sparse autoencoders weigh each feature by the norm of its
+    row of the decoder: otherwise small activations with large rows would
+    evade the penalty. A function is called at every step, and what it reads
+    gets a gradient. It reads what it names, here a layer of this model, in
+    copies of the model too:
+
+    ```python
+    decoder = model.layers[-1]
+
+    @keras.saving.register_keras_serializable("my_package")
+    def row_norms():
+        return keras.ops.norm(decoder.kernel, axis=1)
+
+    weighted = penalties.L1(1e-3, unit_weights=row_norms)
+    model = attach_penalty(model, "dense_4", weighted)
+    ```
+
     Tibshirani 1996, "Regression Shrinkage and Selection via the Lasso" (of
     weights); Glorot, Bordes, Bengio 2011, "Deep Sparse Rectifier Neural
-    Networks" (of activations).
+    Networks" (of activations); Bricken et al. 2023, "Towards
+    Monosemanticity", with Conerly et al. 2024, "Update on How We Train SAEs"
+    (of the weights of units).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = L1(0.5)
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 3.0]], "float32")))
+    >>> float(L1(0.5)([[1.0, -2.0], [0.0, 3.0]]))
     1.5
+    >>> float(L1(0.5, unit_weights=[4.0, 1.0])([[1.0, -2.0], [0.0, 3.0]]))
+    2.25
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        unit_weights: `None`, one number >= 0 per unit, or a function without
+            arguments that returns a tensor of shape `(units,)`. It is saved
+            by its name if it is registered with Keras.
+        reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"l1"`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a number is negative or not finite, or the layer has
+            another number of units than there are weights.
     """
 
     def __init__(
         self,
         coefficient: float = 0.01,
         *,
-        reduction: str = "batch",
+        unit_weights: UnitValues | None = None,
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
+        self.unit_weights: np.ndarray | UnitFunction | None = None
+        if unit_weights is not None:
+            self.unit_weights = check_unit_values("unit_weights", unit_weights)
 
     def total(self, activations: Tensor) -> Tensor:
-        """Sum of |h|."""
-        return backend.sum_of_absolutes(activations)
+        """Sum of |h|, weighted."""
+        if self.unit_weights is None:
+            return backend.sum_of_absolutes(activations)
+        weights = evaluate_unit_values(
+            "unit_weights", self.unit_weights, activations
+        )
+        return ops.sum(weights * absolute(activations))
+
+    def check_target(
+        self, output: Tensor, activation: Activation | None, on: str
+    ) -> None:
+        """Refuse another number of units than there are weights."""
+        super().check_target(output, activation, on)
+        if isinstance(self.unit_weights, np.ndarray):
+            check_size("unit_weights", self.unit_weights.shape, output.shape)
 
 
-@serializable
 class L2(SumPenalty):
     """Sum of the squared activations.
 
@@ -68,14 +122,12 @@ class L2(SumPenalty):
     tf.distribute.
 
     Example:
-    >>> import numpy as np
-    >>> penalty = L2(0.5)
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 3.0]], "float32")))
+    >>> float(L2(0.5)([[1.0, -2.0], [0.0, 3.0]]))
     3.5
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"l2"`.
     """
 
@@ -83,7 +135,7 @@ class L2(SumPenalty):
         self,
         coefficient: float = 0.01,
         *,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -93,7 +145,6 @@ class L2(SumPenalty):
         return backend.sum_of_squares(activations)
 
 
-@serializable
 class L1L2(SumPenalty):
     """L1 and L2 in one term, the elastic net.
 
@@ -106,16 +157,14 @@ class L1L2(SumPenalty):
     Elastic Net" (of weights).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = L1L2(l1=0.5, l2=0.25)
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 3.0]], "float32")))
+    >>> float(L1L2(l1=0.5, l2=0.25)([[1.0, -2.0], [0.0, 3.0]]))
     3.25
 
     Args:
         l1: Finite number >= 0, the factor of the absolute values.
         l2: Finite number >= 0, the factor of the squares.
         coefficient: Finite number >= 0, the factor of both.
-        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"l1_l2"`.
     """
 
@@ -125,7 +174,7 @@ class L1L2(SumPenalty):
         l2: float = 0.0,
         *,
         coefficient: float = 1.0,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -138,12 +187,7 @@ class L1L2(SumPenalty):
             activations
         ) + self.l2 * backend.sum_of_squares(activations)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"l1": self.l1, "l2": self.l2, **super().get_config()}
 
-
-@serializable
 class Huber(Penalty):
     """Quadratic near 0, linear beyond `delta`.
 
@@ -156,15 +200,13 @@ class Huber(Penalty):
     Huber 1964, "Robust Estimation of a Location Parameter".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Huber(1.0, delta=1.0)
-    >>> float(penalty(np.array([[1.0, -3.0], [0.0, 0.0]], "float32")))
+    >>> float(Huber(1.0, delta=1.0)([[1.0, -3.0], [0.0, 0.0]]))
     1.5
 
     Args:
         coefficient: Finite number >= 0.
         delta: Finite number > 0, where the quadratic part ends.
-        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"huber"`.
     """
 
@@ -173,16 +215,11 @@ class Huber(Penalty):
         coefficient: float = 1e-3,
         *,
         delta: float = 1.0,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
-        self.delta: float = check_number(
-            "delta",
-            delta,
-            "a finite number > 0, for example delta=1.0",
-            lambda value: value > 0,
-        )
+        self.delta: float = check_above("delta", delta, 0.0, 1.0)
 
     def unreduced(self, activations: Tensor) -> Tensor:
         """Huber's function of every element."""
@@ -190,42 +227,38 @@ class Huber(Penalty):
         beyond = ops.relu(size - self.delta)
         return 0.5 * ops.square(size - beyond) + self.delta * beyond
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"delta": self.delta, **super().get_config()}
 
-
-@serializable
-class LInf(PositionPenalty):
+class LInf(Penalty):
     """The largest absolute activation of each position.
 
     `coefficient * sum_p max_c |h_pc| / batch`, `p` running over samples and
     positions, `c` over the last axis. Holds down outlier units, as before
-    quantisation. With a `temperature` t the smooth maximum
+    quantization. With a `temperature` t the smooth maximum
     `log(sum_c exp(t |h_pc|)) / t` takes its place, which reaches all units.
     The gradient of the hard maximum is shared evenly by units that tie. Usual
     coefficient 1e-3. Right on the global batch under tf.distribute.
 
     Example:
-    >>> import numpy as np
-    >>> penalty = LInf(0.5)
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 3.0]], "float32")))
+    >>> float(LInf(0.5)([[1.0, -2.0], [0.0, 3.0]]))
     1.25
 
     Args:
         coefficient: Finite number >= 0.
         temperature: `None` for the maximum itself, or a finite number > 0:
             the larger, the closer to it.
-        reduction: `"batch"` (default), `"mean"` (over positions) or `"sum"`.
+        reduction: `"batch"` (default), `"mean"` or `"position"` (the same
+            here), or `"sum"`.
         name: Name of the term, by default `"l_inf"`.
     """
+
+    _target = Target(rank=2)
 
     def __init__(
         self,
         coefficient: float = 1e-3,
         *,
         temperature: float | None = None,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -250,7 +283,3 @@ class LInf(PositionPenalty):
         )
         share = ties / ops.sum(ties, axis=-1, keepdims=True)
         return ops.sum(size * ops.stop_gradient(share), axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"temperature": self.temperature, **super().get_config()}

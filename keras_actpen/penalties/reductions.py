@@ -9,6 +9,19 @@ from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
+from keras_actpen.penalties.validation import invalid_value
+
+# Inside square roots, whose slope at 0 is infinite.
+EPSILON = 1e-8
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Cast half-precision activations to float32, leave wider ones alone."""
+    if not ops.is_tensor(x):
+        x = ops.convert_to_tensor(x)
+    if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64"):
+        return x
+    return ops.cast(x, "float32")
 
 
 def absolute(x: Tensor) -> Tensor:
@@ -43,61 +56,55 @@ def safe_divisor(divisor: Tensor) -> Tensor:
     return ops.where(divisor == 0, ops.ones_like(divisor), divisor)
 
 
-def check_mask(values: Tensor, mask: Tensor | None) -> None:
-    """Refuse a mask with more axes than `values` has.
-
-    Raises:
-        ValueError: If it has.
-    """
-    if mask is not None and len(mask.shape) > len(values.shape):
-        raise ValueError(
-            "Invalid value received for argument `mask`. Expected a mask of "
-            f"positions, of rank {len(values.shape)} at most: this penalty "
-            "has one value a position, which a mask of single units cannot "
-            f"count out. Received: a mask of shape {tuple(mask.shape)}"
+def check_mask(rank: int, mask: Tensor | None) -> None:
+    """Refuse a mask of more axes than the values that it is to count."""
+    if mask is not None and len(mask.shape) > rank:
+        raise invalid_value(
+            "mask",
+            f"a mask of positions, of rank {rank} at most: this penalty has "
+            "one value per position, which a mask of single units cannot "
+            "count out",
+            f"a mask of shape {tuple(mask.shape)}",
         )
 
 
-def counted(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Number of elements of `values` that `mask` counts, as a float."""
+def counted(values: Tensor, mask: Tensor | None, rank: int) -> Tensor:
+    """Number of entries of the first `rank` axes that `mask` counts.
+
+    A float of the dtype of `values`.
+    """
+    shape = ops.shape(values)[:rank]
     if mask is None:
         number = 1.0
-        for size in ops.shape(values):  # as floats: int32 ends at 2^31
+        for size in shape:  # as floats: int32 ends at 2^31
             number = number * ops.cast(size, values.dtype)
         return ops.cast(number, values.dtype)
-    check_mask(values, mask)
-    mask = expand_mask(mask, len(values.shape))
-    return ops.sum(
-        ops.cast(ops.broadcast_to(mask, ops.shape(values)), values.dtype)
-    )
+    check_mask(rank, mask)
+    mask = ops.broadcast_to(expand_mask(mask, rank), shape)
+    return ops.sum(ops.cast(mask, values.dtype))
 
 
-def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
-    """Reduce unreduced penalty values to one scalar.
-
-    Args:
-        values: Float tensor of shape `(batch, ...)`.
-        mask: Boolean tensor whose axes are the first axes of `values`, or
-            `None`. Where it is `False` a value leaves the sum, and the
-            divisor of `"mean"`.
-        reduction: `"batch"` divides the sum by the batch size, `"mean"` by
-            the number of values that count, `"sum"` by nothing.
-    """
-    check_mask(values, mask)
+def reduce(
+    values: Tensor, mask: Tensor | None, reduction: str, positions: int = 0
+) -> Tensor:
+    """Add up the values that `mask` counts and divide as in `divide`."""
+    check_mask(len(values.shape), mask)
     total = ops.sum(apply_mask(values, mask))
-    return divide(total, values, mask, reduction)
+    return divide(total, values, mask, reduction, positions)
 
 
 def divide(
-    total: Tensor, values: Tensor, mask: Tensor | None, reduction: str
+    total: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    reduction: str,
+    positions: int = 0,
 ) -> Tensor:
-    """Divide the sum of penalty values as `reduction` asks for.
+    """Divide the sum of values by what `reduction` asks for.
 
-    Args:
-        total: Sum of those values that count, a scalar.
-        values: The values, or a tensor of their shape.
-        mask: As in `reduce`.
-        reduction: As in `reduce`.
+    `"batch"`: the batch size; `"mean"`: the number of values that `mask`
+    counts; `"position"`: that of positions, the first `positions` axes of
+    `values`; `"sum"`: nothing.
     """
     if reduction == "sum":
         # Keras divides added losses by the number of replicas.
@@ -109,7 +116,8 @@ def divide(
             return total / max(size, 1)
         size = ops.cast(ops.shape(values)[0], total.dtype)
         return total / ops.maximum(size, 1.0)
-    number = counted(values, mask)
+    rank = positions if reduction == "position" else len(values.shape)
+    number = counted(values, mask, rank)
     if mask is not None:
         number = backend.replica_mean(number)
     return total / safe_divisor(number)
@@ -138,7 +146,7 @@ class BatchStatistics:
             number = ops.cast(ops.shape(self.values)[0], self.values.dtype)
         else:
             position = activations[..., 0]
-            counted(position, mask)  # refuses masks of single units
+            check_mask(len(position.shape), mask)
             mask = expand_mask(mask, len(position.shape))
             mask = ops.broadcast_to(mask, ops.shape(position))
             self.weights = ops.cast(
@@ -156,28 +164,28 @@ class BatchStatistics:
         total = backend.replica_mean(ops.sum(values, axis=0))
         return total / safe_divisor(self._number)
 
-    def mean_and_centred(self) -> tuple[Tensor, Tensor]:
+    def mean_and_centered(self) -> tuple[Tensor, Tensor]:
         """Mean of each unit, and the values less that mean.
 
-        Centred twice: the first mean is rounded, which for units far from 0
+        Centered twice: the first mean is rounded, which for units far from 0
         would leave more than the variance of a nearly constant unit.
         """
         first = ops.stop_gradient(self.mean(self.values))
-        centred = self.values - first
-        rest = self.mean(centred)
-        centred = centred - rest
+        centered = self.values - first
+        rest = self.mean(centered)
+        centered = centered - rest
         if self.weights is not None:
-            centred = centred * self.weights
-        return first + rest, centred
+            centered = centered * self.weights
+        return first + rest, centered
 
-    def variance(self, centred: Tensor, *, unbiased: bool = False) -> Tensor:
+    def variance(self, centered: Tensor, *, unbiased: bool = False) -> Tensor:
         """Variance of each unit; 0 for a single position."""
-        return self.mean(ops.square(centred)) * self._correction(unbiased)
+        return self.mean(ops.square(centered)) * self._correction(unbiased)
 
-    def covariance(self, centred: Tensor, *, unbiased: bool = False) -> Tensor:
+    def covariance(self, centered: Tensor, *, unbiased: bool = False) -> Tensor:
         """Covariance of all pairs of units, shape `(units, units)`."""
         # Not ops.matmul, which computes float64 in float32 on torch.
-        products = ops.transpose(centred) @ centred
+        products = ops.transpose(centered) @ centered
         products = backend.replica_mean(products) / safe_divisor(self._number)
         return products * self._correction(unbiased)
 
@@ -201,12 +209,7 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 def time_steps(
     activations: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Activations at t and at t + 1, and the mask of such pairs.
-
-    Args:
-        activations: Tensor of shape `(batch, time, ...)`.
-        mask: Boolean tensor of shape `(batch, ...)` or `None`.
-    """
+    """Activations at t and at t + 1, and the mask of such pairs."""
     if mask is not None and len(mask.shape) > 1:
         mask = ops.logical_and(mask[:, :-1], mask[:, 1:])
     return activations[:, :-1], activations[:, 1:], mask

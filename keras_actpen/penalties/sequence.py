@@ -1,34 +1,46 @@
 """Penalties of sequences and maps: what changes from place to place."""
 
-from typing import Any
+from typing import ClassVar, Literal, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
-    Penalty,
-    at_least_float32,
-    check_choice,
-)
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.penalties.base import FixedPenalty, Penalty, Reduction
 from keras_actpen.penalties.reductions import (
+    EPSILON,
     absolute,
     apply_mask,
+    at_least_float32,
     divide,
     expand_mask,
     reduce,
     time_steps,
 )
-from keras_actpen.penalties.targets import check_rank, refuse
+from keras_actpen.penalties.targets import Target
+from keras_actpen.penalties.validation import check_choice
 
-# Inside square roots, whose slope at 0 is infinite.
-EPSILON = 1e-8
+__all__ = [
+    "ActivationRegularization",
+    "NormStabilizer",
+    "TemporalActivationRegularization",
+    "TotalVariation",
+]
+
+Names: TypeAlias = Literal[
+    "activation_regularization",
+    "ar",
+    "norm_stabilizer",
+    "temporal_activation_regularization",
+    "tar",
+    "total_variation",
+]
 
 
-@serializable
+SEQUENCE = Target(rank=3, axes="(batch, time, ..., units)")
+
+
 class ActivationRegularization(FixedPenalty):
     """Mean square of the activations (AR).
 
@@ -42,15 +54,15 @@ class ActivationRegularization(FixedPenalty):
     Language RNNs".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = ActivationRegularization(2.0)
-    >>> float(penalty(np.array([[1.0, -2.0], [0.0, 3.0]], "float32")))
+    >>> float(ActivationRegularization(2.0)([[1.0, -2.0], [0.0, 3.0]]))
     7.0
 
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"activation_regularization"`.
     """
+
+    _short_name = "ar"
 
     def __init__(self, coefficient: float = 2.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
@@ -62,7 +74,6 @@ class ActivationRegularization(FixedPenalty):
         return divide(total, activations, mask, "mean")
 
 
-@serializable
 class TemporalActivationRegularization(FixedPenalty):
     """Mean squared change from one time step to the next (TAR).
 
@@ -75,9 +86,7 @@ class TemporalActivationRegularization(FixedPenalty):
     Language RNNs".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = TemporalActivationRegularization(1.0)
-    >>> float(penalty(np.array([[[1.0], [3.0], [3.0]]], "float32")))
+    >>> float(TemporalActivationRegularization(1.0)([[[1.0], [3.0], [3.0]]]))
     2.0
 
     Args:
@@ -86,40 +95,33 @@ class TemporalActivationRegularization(FixedPenalty):
             `"temporal_activation_regularization"`.
     """
 
+    _target = SEQUENCE
+    _short_name = "tar"
+
     def __init__(self, coefficient: float = 1.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
     def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean squared difference of neighbouring steps."""
+        """Mean squared difference of neighboring steps."""
         activations = apply_mask(at_least_float32(activations), mask)
         before, after, mask = time_steps(activations, mask)
         return reduce(ops.square(after - before), mask, "mean")
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse outputs without an axis of time."""
-        check_rank(self, output, 3, "(batch, time, ..., units)")
 
-
-@serializable
 class NormStabilizer(FixedPenalty):
     """Mean squared change of the norm from one time step to the next.
 
     `coefficient * mean (|h[:, t + 1]| - |h[:, t]|)^2`, the mean over samples
     and pairs of steps, `|h| = sqrt(sum h^2 + 1e-8)` over the last axis; axis
     1 is time. A pair counts if both of its steps do; a single step gives 0.
-    Lets a recurrent layer generalise to sequences longer than it has seen;
+    Lets a recurrent layer generalize to sequences longer than it has seen;
     the paper uses 50 to 500. Right on the global batch under tf.distribute.
 
     Krueger and Memisevic 2016, "Regularizing RNNs by Stabilizing
     Activations".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = NormStabilizer(1.0)
-    >>> h = np.array([[[3.0, 4.0], [0.0, 7.0]]], "float32")
-    >>> round(float(penalty(h)), 4)
+    >>> round(float(NormStabilizer(1.0)([[[3.0, 4.0], [0.0, 7.0]]])), 4)
     4.0
 
     Args:
@@ -127,26 +129,21 @@ class NormStabilizer(FixedPenalty):
         name: Name of the term, by default `"norm_stabilizer"`.
     """
 
+    _target = SEQUENCE
+
     def __init__(self, coefficient: float = 50.0, *, name: str | None = None):
         super().__init__(coefficient, name=name)
 
     def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean squared difference of neighbouring norms."""
+        """Mean squared difference of neighboring norms."""
         activations = apply_mask(at_least_float32(activations), mask)
         norms = ops.sqrt(ops.sum(ops.square(activations), axis=-1) + EPSILON)
         before, after, mask = time_steps(norms, mask)
         return reduce(ops.square(after - before), mask, "mean")
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse outputs without an axis of time."""
-        check_rank(self, output, 3, "(batch, time, ..., units)")
 
-
-@serializable
 class TotalVariation(Penalty):
-    """Absolute differences of neighbouring pixels of feature maps.
+    """Absolute differences of neighboring pixels of feature maps.
 
     `coefficient * sum (|h[y + 1, x] - h[y, x]| + |h[y, x + 1] - h[y, x]|) /
     batch`, over both directions, samples and channels: the sum of
@@ -158,10 +155,8 @@ class TotalVariation(Penalty):
     Algorithms" (isotropic there; this is the anisotropic form).
 
     Example:
-    >>> import numpy as np
     >>> penalty = TotalVariation(1.0, data_format="channels_last")
-    >>> h = np.array([[1.0, 2.0], [0.0, 4.0]], "float32")[None, :, :, None]
-    >>> float(penalty(h))
+    >>> float(penalty([[[[1.0], [2.0]], [[0.0], [4.0]]]]))
     8.0
 
     Args:
@@ -173,12 +168,17 @@ class TotalVariation(Penalty):
         name: Name of the term, by default `"total_variation"`.
     """
 
+    _target = Target(
+        rank=4, axes="(batch, height, width, channels)", largest_rank=4
+    )
+    _reductions: ClassVar[tuple[Reduction, ...]] = ("batch", "mean", "sum")
+
     def __init__(
         self,
         coefficient: float = 1e-5,
         *,
         data_format: str | None = None,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -211,23 +211,6 @@ class TotalVariation(Penalty):
         if mask is not None:
             mask = _flat_join(down_mask, right_mask)
         return reduce(_flat_join(down, right), mask, "mean")
-
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse outputs that are not maps."""
-        check_rank(self, output, 4, "(batch, height, width, channels)")
-        if len(output.shape) > 4:
-            refuse(
-                self,
-                "a layer whose output has the axes (batch, height, width, "
-                "channels)",
-                f"an output of shape {tuple(output.shape)}",
-            )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"data_format": self.data_format, **super().get_config()}
 
 
 def _flat_join(a: Tensor, b: Tensor) -> Tensor:

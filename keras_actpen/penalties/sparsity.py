@@ -1,40 +1,36 @@
 """Sparse codes: few units active at once, each at a given rate."""
 
 import math
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
 from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
-    Penalty,
-    PositionPenalty,
-    at_least_float32,
-    check_choice,
-    check_number,
-)
+from keras_actpen.penalties.base import BatchPenalty, Penalty, Reduction
 from keras_actpen.penalties.reductions import (
     BatchStatistics,
     absolute,
     safe_divisor,
 )
 from keras_actpen.penalties.targets import (
-    check_rank,
-    check_units,
+    Target,
     describe,
     lies_in,
     probe,
     refuse,
 )
+from keras_actpen.penalties.validation import check_choice, check_number
+
+__all__ = ["Hoyer", "KLSparsity", "LogSparsity"]
+
+Names: TypeAlias = Literal["hoyer", "kl_sparsity", "log_sparsity"]
+
 
 # Rates are kept this far from 0 and 1, where the divergence is infinite.
 RATE_EPSILON = 1e-7
 
 
-@serializable
-class KLSparsity(FixedPenalty):
+class KLSparsity(BatchPenalty):
     """Divergence of each unit's mean activation from a target rate.
 
     `coefficient * sum_c KL(rate, p_c)`, where `p_c` is the mean of unit `c`
@@ -51,19 +47,17 @@ class KLSparsity(FixedPenalty):
     Ng 2011, "Sparse Autoencoder", CS294A lecture notes.
 
     Example:
-    >>> import numpy as np
     >>> penalty = KLSparsity(3.0, rate=0.25)
-    >>> h = np.array([[0.5, 0.0], [0.0, 0.5]], "float32")
-    >>> abs(round(float(penalty(h)), 4))
+    >>> abs(round(float(penalty([[0.5, 0.0], [0.0, 0.5]])), 4))
     0.0
 
     Args:
         coefficient: Finite number >= 0.
         rate: Target mean activation, between 0 and 1 exclusive.
-        activation: `None` if the layer's own activation tells that values
-            lie in [0, 1]; `"sigmoid"` to say so of a layer without an
+        activation: `None` for a layer whose own activation keeps values in
+            [0, 1]; `"sigmoid"` for such values of a layer without an
             `activation`; `"tanh"` for values in [-1, 1], of which `(h + 1) /
-            2` is penalised.
+            2` is penalized.
         name: Name of the term, by default `"kl_sparsity"`.
     """
 
@@ -86,16 +80,13 @@ class KLSparsity(FixedPenalty):
             "activation", activation, (None, "sigmoid", "tanh")
         )
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Sum over units of KL(rate, mean activation)."""
-        activations = at_least_float32(activations)
+        values = batch.values
         if self.activation == "tanh":
-            activations = 0.5 * (activations + 1.0)
-        batch = BatchStatistics(activations, mask)
+            values = 0.5 * (values + 1.0)
         # 1 - p from a mean of its own: 1.0 - p would round a small one away.
-        active, inactive = _clip(
-            batch.mean(batch.values), batch.mean(1.0 - batch.values)
-        )
+        active, inactive = _clip(batch.mean(values), batch.mean(1.0 - values))
         divergence = self.rate * (math.log(self.rate) - ops.log(active))
         divergence = divergence + (1 - self.rate) * (
             math.log(1 - self.rate) - ops.log(inactive)
@@ -106,29 +97,25 @@ class KLSparsity(FixedPenalty):
         self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
         """Refuse outputs that are not known to lie in [0, 1]."""
-        check_rank(self, output, 2)
+        super().check_target(output, activation, on)
         low = -1.0 if self.activation == "tanh" else 0.0
         values = probe(activation, on)
         unknown = values is None and self.activation is not None
         if unknown or lies_in(values, low, 1.0):
             return
+        other = "a penalty for any activation, such as L1 or Hoyer"
         if self.activation == "tanh":
             expected = "with activation='tanh' a layer whose values lie in "
             expected += "[-1, 1], for example one with a tanh activation"
+            advice = f"Write {other}"
         else:
             expected = "a layer whose values are known to lie in [0, 1], for "
-            expected += "example one with a sigmoid activation (say "
-            expected += "KLSparsity(activation='tanh') for tanh, "
-            expected += "activation='sigmoid' where you know better)"
-        refuse(self, expected, describe(activation, on))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {
-            "rate": self.rate,
-            "activation": self.activation,
-            **super().get_config(),
-        }
+            expected += "example one with a sigmoid activation"
+            advice = "Write KLSparsity(activation='tanh') for values in "
+            advice += "[-1, 1], KLSparsity(activation='sigmoid') for values "
+            advice += "in [0, 1] of a layer without an `activation`, or "
+            advice += other
+        refuse(self, expected, describe(activation, on), advice)
 
 
 def _clip(rate: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
@@ -146,8 +133,7 @@ def _clip(rate: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-@serializable
-class Hoyer(PositionPenalty):
+class Hoyer(Penalty):
     """Hoyer-square measure of sparsity, blind to scale.
 
     `coefficient * sum_p (sum_c |h_pc|)^2 / sum_c h_pc^2 / batch`, `p` running
@@ -161,22 +147,23 @@ class Hoyer(PositionPenalty):
     Differentiable Scale-Invariant Sparsity Measures".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = Hoyer(1.0)
-    >>> float(penalty(np.array([[5.0, 0.0], [2.0, -2.0]], "float32")))
+    >>> float(Hoyer(1.0)([[5.0, 0.0], [2.0, -2.0]]))
     1.5
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"batch"` (default), `"mean"` (over positions) or `"sum"`.
+        reduction: `"batch"` (default), `"mean"` or `"position"` (the same
+            here), or `"sum"`.
         name: Name of the term, by default `"hoyer"`.
     """
+
+    _target = Target(rank=2, units=2)  # the measure of one unit is always 1
 
     def __init__(
         self,
         coefficient: float = 1e-4,
         *,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)
@@ -191,15 +178,7 @@ class Hoyer(PositionPenalty):
         squares = ops.sum(ops.square(activations), axis=-1)
         return ops.square(sums) / safe_divisor(squares)
 
-    def check_target(
-        self, output: Tensor, activation: Activation | None, on: str
-    ) -> None:
-        """Refuse single units, whose measure is always 1."""
-        super().check_target(output, activation, on)
-        check_units(self, output, 2)
 
-
-@serializable
 class LogSparsity(Penalty):
     """Sum of log(1 + h^2): sparsity that large activations hardly feel.
 
@@ -212,14 +191,12 @@ class LogSparsity(Penalty):
     Properties by Learning a Sparse Code for Natural Images".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = LogSparsity(1.0)
-    >>> round(float(penalty(np.array([[1.0, 0.0]], "float32"))), 4)
+    >>> round(float(LogSparsity(1.0)([[1.0, 0.0]])), 4)
     0.6931
 
     Args:
         coefficient: Finite number >= 0.
-        reduction: `"batch"` (default), `"mean"` or `"sum"`.
+        reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"log_sparsity"`.
     """
 
@@ -227,7 +204,7 @@ class LogSparsity(Penalty):
         self,
         coefficient: float = 1e-3,
         *,
-        reduction: str = "batch",
+        reduction: Reduction = "batch",
         name: str | None = None,
     ):
         super().__init__(coefficient, reduction=reduction, name=name)

@@ -1,30 +1,30 @@
 """Whole units: switching them off for good, bringing dead ones back."""
 
-from typing import Any
+from typing import Literal, TypeAlias
 
 from keras import ops
 
 from keras_actpen.backend.tensors import Activation, Tensor
-from keras_actpen.internals.registration import serializable
-from keras_actpen.penalties.base import (
-    FixedPenalty,
-    at_least_float32,
-    check_number,
+from keras_actpen.penalties.base import BatchPenalty
+from keras_actpen.penalties.reductions import (
+    EPSILON,
+    BatchStatistics,
+    safe_divisor,
 )
-from keras_actpen.penalties.reductions import BatchStatistics, safe_divisor
-from keras_actpen.penalties.targets import check_rank, describe, refuse
+from keras_actpen.penalties.targets import describe, refuse, refuse_shape
+from keras_actpen.penalties.validation import check_number
 
-# Inside square roots, whose slope at 0 is infinite.
-EPSILON = 1e-8
+__all__ = ["DeadUnitRevival", "GroupLasso"]
+
+Names: TypeAlias = Literal["dead_unit_revival", "group_lasso"]
 
 
-@serializable
-class GroupLasso(FixedPenalty):
+class GroupLasso(BatchPenalty):
     """Root mean square of each unit, or group of units: switches units off.
 
     `coefficient * sum_g sqrt(k) * sqrt(sum_{c in g} mean h_c^2 + 1e-8)`, the
     mean over all counted samples and positions, `g` running over groups of
-    `k = group_size` neighbouring units of the last axis (one unit each by
+    `k = group_size` neighboring units of the last axis (one unit each by
     default). Drives whole units to 0 for every input, for pruning; suits
     dense layers and channels of convolutions. Usual coefficient 1e-4. A batch
     statistic: right on the global batch under tf.distribute; on torch each
@@ -34,15 +34,12 @@ class GroupLasso(FixedPenalty):
     Grouped Variables".
 
     Example:
-    >>> import numpy as np
-    >>> penalty = GroupLasso(1.0)
-    >>> h = np.array([[3.0, 0.0], [-3.0, 0.0]], "float32")
-    >>> round(float(penalty(h)), 3)
+    >>> round(float(GroupLasso(1.0)([[3.0, 0.0], [-3.0, 0.0]])), 3)
     3.0
 
     Args:
         coefficient: Finite number >= 0.
-        group_size: Number of neighbouring units that form a group; must
+        group_size: Number of neighboring units that form a group; must
             divide the number of units.
         name: Name of the term, by default `"group_lasso"`.
     """
@@ -64,9 +61,8 @@ class GroupLasso(FixedPenalty):
             )
         )
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Sum over groups of their scaled root mean squares."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
         squares = batch.mean(ops.square(batch.values))
         squares = ops.sum(ops.reshape(squares, (-1, self.group_size)), axis=-1)
         roots = ops.sqrt(squares + EPSILON) * self.group_size**0.5
@@ -76,23 +72,17 @@ class GroupLasso(FixedPenalty):
         self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
         """Refuse numbers of units that do not split into groups."""
-        check_rank(self, output, 2)
-        units = output.shape[-1]
-        if units is not None and units % self.group_size:
-            refuse(
+        super().check_target(output, activation, on)
+        size = self.group_size
+        if (output.shape[-1] or 0) % size:
+            refuse_shape(
                 self,
-                f"a layer with a multiple of group_size={self.group_size} "
-                "units",
-                f"an output of shape {tuple(output.shape)}",
+                f"a layer with a multiple of group_size={size} units",
+                output,
             )
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"group_size": self.group_size, **super().get_config()}
 
-
-@serializable
-class DeadUnitRevival(FixedPenalty):
+class DeadUnitRevival(BatchPenalty):
     """Pulls units that never fire back over their threshold.
 
     `coefficient * mean_d mean_p relu(margin - h_pd)`, the means over counted
@@ -107,10 +97,7 @@ class DeadUnitRevival(FixedPenalty):
     Numerical Examples" (of dead units; the penalty is common practice).
 
     Example:
-    >>> import numpy as np
-    >>> penalty = DeadUnitRevival(1.0)
-    >>> h = np.array([[1.0, -2.0], [-1.0, -4.0]], "float32")
-    >>> float(penalty(h))
+    >>> float(DeadUnitRevival(1.0)([[1.0, -2.0], [-1.0, -4.0]]))
     3.0
 
     Args:
@@ -131,9 +118,8 @@ class DeadUnitRevival(FixedPenalty):
             "margin", margin, "a finite number, for example margin=0.1"
         )
 
-    def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def statistic(self, batch: BatchStatistics) -> Tensor:
         """Mean over dead units of what they lack to the margin."""
-        batch = BatchStatistics(at_least_float32(activations), mask)
         fires = ops.cast(batch.values > 0, batch.values.dtype)
         dead = ops.cast(batch.mean(fires) == 0, fires.dtype)
         lack = batch.mean(ops.relu(self.margin - batch.values))
@@ -143,7 +129,7 @@ class DeadUnitRevival(FixedPenalty):
         self, output: Tensor, activation: Activation | None, on: str
     ) -> None:
         """Refuse outputs: their dead units pass no gradient."""
-        check_rank(self, output, 2)
+        super().check_target(output, activation, on)
         if on != "preactivation":
             refuse(
                 self,
@@ -151,7 +137,3 @@ class DeadUnitRevival(FixedPenalty):
                 "passes no gradient",
                 f"{describe(activation, on)} (on={on!r})",
             )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that re-create this penalty."""
-        return {"margin": self.margin, **super().get_config()}

@@ -13,10 +13,8 @@ from keras_actpen import backend
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key, recording
-from keras_actpen.instrumentation.run_state import (
-    RunState,
-    StatisticsRecorder,
-)
+from keras_actpen.instrumentation.run_state import RunState
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.reports.probes import loss_arguments
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
@@ -63,7 +61,7 @@ def measure(
         ValueError: If it is below 1 or `x` has no samples.
     """
     state = RunState(layers)
-    kept = [variable for part in state.parts() for variable in part.variables]
+    kept = [v for one in state.device_states() for v in one.variables]
     samples, loss = 0, 0.0
     for size, (batch_x, batch_y) in batches((x, y), batch_size):
         recorder = StatisticsRecorder(

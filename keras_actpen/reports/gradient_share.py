@@ -9,7 +9,7 @@ from keras_actpen import penalties
 from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.select import Entries, select
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 from keras_actpen.reports.probes import Probe, task_norms
 
 
@@ -58,7 +58,9 @@ def penalty_gradient_share(
             layer, or one of them is not called.
     """
     _check_compiled(model)
-    layers = {p: v for p, v in penalized_layers(model).items() if v.terms}
+    layers = {
+        p: v for p, v in penalized_layers(model).items() if v.actpen.terms
+    }
     if not layers:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
@@ -68,14 +70,14 @@ def penalty_gradient_share(
     probes = {
         (path, place): Probe(path, layer, place)
         for path, layer in layers.items()
-        for place in layer.places
+        for place in layer.actpen.places
     }
     task = task_norms(model, x, y, training, list(probes.values()))
     norms = dict(zip(probes, task, strict=True))
     shares = {}
     for path, layer in layers.items():
-        for name, term in layer.terms.items():
-            coefficient = layer.coefficients[name]
+        for name, term in layer.actpen.terms.items():
+            coefficient = layer.actpen.coefficients[name]
             norm = coefficient * probes[path, term.place].norm(term.penalty)
             shares[f"{path}/{name}"] = _ratio(norm, norms[path, term.place])
     return shares
@@ -135,7 +137,7 @@ def suggest_coefficient(
     check_number(
         "share", share, "a finite number > 0, for example share=0.1", _positive
     )
-    penalty = penalties.get(penalty)
+    penalty = penalties.identifiers.to_penalty(penalty)
     place = ActivationSpec(on, output)
     probes = [Probe(s.path, s.layer, place) for s in select(model, layers)]
     task = np.linalg.norm(task_norms(model, x, y, training, probes))

@@ -108,7 +108,6 @@ def penalty_report(
                 measured.means,
                 measured.loss,
                 measured.snapshots,
-                longer={},
             ),
             limits,
         )
@@ -134,7 +133,9 @@ def _layer_report(
     def share(value: float) -> float:
         return value / measured.loss if measured.loss else math.nan
 
-    values = {name: measured.means[log_key(path, name)] for name in layer.terms}
+    values = {
+        name: measured.means[log_key(path, name)] for name in layer.actpen.terms
+    }
     return LayerReport(
         path=path,
         layer_class=type(layer).__name__,
@@ -143,15 +144,15 @@ def _layer_report(
             TermReport(
                 name=name,
                 on=str(term.place),
-                coefficient=layer.coefficients[name],
+                coefficient=layer.actpen.coefficients[name],
                 value=values[name],
                 loss_share=share(values[name]),
                 gradient_share=pulls.get(f"{path}/{name}", math.nan),
             )
-            for name, term in layer.terms.items()
+            for name, term in layer.actpen.terms.items()
         ),
         statistics={
             str(place): measured.snapshots[path, place].values()
-            for place in layer.places
+            for place in layer.actpen.places
         },
     )

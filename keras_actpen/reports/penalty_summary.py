@@ -48,11 +48,11 @@ def penalty_summary(model: keras.Model) -> None:
     )
     for path, layer in penalized_layers(model).items():
         about = (path, type(layer).__name__, output_shape(layer))
-        for name, term in layer.terms.items():
-            coefficient = f"{layer.coefficients[name]:g}"
+        for name, term in layer.actpen.terms.items():
+            coefficient = f"{layer.actpen.coefficients[name]:g}"
             table.add_row(*about, str(term.place), name, coefficient)
-        if not layer.terms:
-            table.add_row(*about, str(layer.places[0]), "watched", "")
+        if not layer.actpen.terms:
+            table.add_row(*about, str(layer.actpen.places[0]), "watched", "")
     if not table.rows:
         table.add_row("none", "", "", "", "", "")
     # In a notebook rich shows HTML.

@@ -21,7 +21,7 @@ def penalty_terms(
 
     Returns:
         Coefficient times value of every term by `"path/term"`, summed over
-        the calls of a shared layer.
+        the calls of a shared layer, 0 of a layer that was not called.
 
     Raises:
         TypeError: If `model` is no `keras.Model`.
@@ -38,7 +38,7 @@ def penalty_terms(
     """
     check_built(model)
     layers = penalized_layers(model)
-    if not any(layer.terms for layer in layers.values()):
+    if not any(layer.actpen.terms for layer in layers.values()):
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
             "with penalised layers: call `attach_penalty(model, ...)` first "
@@ -53,7 +53,11 @@ def penalty_terms(
     ):
         model(x, training=training)
     return {
-        f"{path}/{name}": float(keras.ops.convert_to_numpy(value))
+        f"{path}/{name}": float(
+            keras.ops.convert_to_numpy(
+                recorder.values.get(id(layer), {}).get(name, 0.0)
+            )
+        )
         for path, layer in layers.items()
-        for name, value in recorder.values.get(id(layer), {}).items()
+        for name in layer.actpen.terms
     }

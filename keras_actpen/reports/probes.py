@@ -22,7 +22,8 @@ from keras_actpen.attach.capture import (
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals.attributes import attribute_in_front
-from keras_actpen.penalties.base import Penalty, at_least_float32
+from keras_actpen.penalties.base import Penalty
+from keras_actpen.penalties.reductions import at_least_float32
 
 Layer = keras.layers.Layer
 
@@ -132,9 +133,9 @@ def task_norms(
     # On float16 the gradients would vanish without the optimizer's scale.
     scale = model.optimizer.scale_loss(1.0)
     off = [
-        (layer.coefficients.variable, ops.zeros(len(layer.terms)))
+        (layer.actpen.coefficients.variable, ops.zeros(len(layer.actpen.terms)))
         for layer in penalized_layers(model).values()
-        if layer.terms
+        if layer.actpen.terms
     ]
     arguments = loss_arguments(model, x, y, training)
 

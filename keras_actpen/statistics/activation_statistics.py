@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,63 +12,45 @@ import numpy as np
 from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
+from keras_actpen.statistics.batch_elements import BUCKETS, Elements
 from keras_actpen.statistics.device_state import (
     DeviceState,
     add_to_words,
-    count_by_unit,
-    counted_elements,
     float_of_words,
     power_of_two,
     read_words,
     state_variable,
     total,
 )
+from keras_actpen.statistics.moments import Moments
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
-BUCKETS = 30  # TensorBoard's own number.
 
+class Measures(NamedTuple):
+    """The float columns of a row, and what they are before anything is seen.
 
-class Elements:
-    """What the statistics need of the elements of activations.
-
-    Args:
-        activations: Float tensor of shape `(batch, ..., units)`.
-        mask: Boolean tensor whose axes are the first axes of `activations`,
-            `False` where a position does not count, or `None`.
-
-    Attributes:
-        seen: How many there are that are not masked.
-        count: How many of those are finite.
-        fired: For each unit how many of those are not 0.
-        low: The smallest that is not 0, on all replicas, so that replicas can
-            add up their histograms; infinity if there is none.
-        high: The largest likewise, or minus infinity.
-        start: `low`, or 0 if there is none.
-        sums: What `backend.mean_and_m2` needs of those that are not 0.
-        buckets: Counts of those in buckets from `start` to `high`.
+    `mean` is in units of `scale`, `second`, the variance, in those of its
+    square; `first_edge` and `last_edge` are those of the histogram.
     """
 
-    def __init__(self, activations: Tensor, mask: Tensor | None = None):
-        x, counted, seen = counted_elements(activations, mask)
-        self.seen: Tensor = seen
-        self.count: Tensor = total(count_by_unit(counted))
-        some = ops.logical_and(counted, ops.not_equal(x, 0.0))
-        self.fired: Tensor = count_by_unit(some)
-        others = ops.cast(ops.size(x), "int") - total(self.fired)
-        smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
-        self.low: Tensor = backend.replica_min(smallest)
-        has_any = ops.isfinite(self.low)
-        self.start: Tensor = ops.where(has_any, self.low, 0.0)
-        # `start` in the place of all others: one tensor serves all sums.
-        values = ops.where(some, x, self.start)
-        high = -backend.replica_min(-ops.max(values, initial=-np.inf))
-        self.high: Tensor = ops.where(has_any, high, -np.inf)
-        edges = self.start, ops.maximum(self.high, self.start)
-        offsets = backend.offsets(values, self.start)
-        self.sums: tuple[Tensor, Tensor] = backend.sums(offsets)
-        self.buckets: Tensor = backend.bucket_counts(
-            offsets, *edges, BUCKETS, others
-        )
+    mean: Tensor = 0.0
+    second: Tensor = 0.0
+    scale: Tensor = 0.0
+    low: Tensor = np.inf
+    high: Tensor = -np.inf
+    first_edge: Tensor = 0.0
+    last_edge: Tensor = 0.0
+
+
+class Counts(NamedTuple):
+    """The counts of a row, each in two words, in front of its buckets."""
+
+    finite: Tensor = 0
+    zeros: Tensor = 0
+    nonfinite: Tensor = 0
+
+
+_WORDS = 2 * len(Counts())
 
 
 class ActivationStatistics(DeviceState):
@@ -90,12 +73,11 @@ class ActivationStatistics(DeviceState):
         super().__init__()
         rows = len(units)
         self.measures: keras.Variable = state_variable(
-            (rows, 7), "measures", initializer=_start
+            (rows, len(Measures())), "measures", initializer=_start
         )
-        # Lower and upper word of the numbers of finite, zero and non-finite
-        # elements, then the buckets of the histogram.
+        # The lower words of `Counts`, the upper ones, then the buckets.
         self.counts: keras.Variable = state_variable(
-            (rows, 6 + BUCKETS), "counts", dtype="int"
+            (rows, _WORDS + BUCKETS), "counts", dtype="int"
         )
         # Where the units of each row are in `fired`.
         ends = list(itertools.accumulate(size or 0 for size in units))
@@ -132,40 +114,37 @@ class ActivationStatistics(DeviceState):
                 `None`.
         """
         new = Elements(activations, mask)
-        state = ops.convert_to_tensor(self.measures)[row]
-        counts = ops.convert_to_tensor(self.counts)[row]
-
+        old = self._measures(row)
+        words = ops.reshape(
+            ops.convert_to_tensor(self.counts)[row, :_WORDS], (2, -1)
+        )
         count = new.count
         zeros = count - total(new.fired)
-        words = add_to_words(
-            ops.reshape(counts[:6], (2, 3)),
-            ops.stack([count, zeros, new.seen - count]),
-        )
 
         zero = ops.where(ops.greater(zeros, 0), 0.0, np.inf)
         low, high = ops.minimum(new.low, zero), ops.maximum(new.high, -zero)
-        low, high = ops.minimum(state[3], low), ops.maximum(state[4], high)
-        scale = ops.maximum(state[2], power_of_two(ops.maximum(-low, high)))
-        n = ops.maximum(ops.cast(count, "float32"), 1.0)
+        low, high = ops.minimum(old.low, low), ops.maximum(old.high, high)
+        scale = ops.maximum(old.scale, power_of_two(ops.maximum(-low, high)))
+        number = ops.cast(count, "float32")
+        n = ops.maximum(number, 1.0)
         mean, m2 = backend.mean_and_m2(
             new.sums, new.start, n, ops.cast(zeros, "float32"), scale
         )
-        m2 = ops.maximum(m2, 0.0)
+        seen = float_of_words(words[0, 0], words[1, 0])
+        before = Moments(seen, old.mean, old.second).scaled(old.scale / scale)
+        merged = before.merge(
+            Moments(number, mean, ops.maximum(m2, 0.0) / n),
+            ops.maximum(seen + number, 1.0),
+        )
 
-        # Chan's merge with what was seen before.
-        rescale = state[2] / scale
-        old_mean, old_m2 = state[0] * rescale, state[1] * rescale * rescale
-        old_n = float_of_words(counts[0], counts[3])
-        share = float_of_words(count, 0) / ops.maximum(old_n + n, 1.0)
-        delta = mean - old_mean
-        mean = old_mean + delta * share
-        m2 = old_m2 + m2 + ops.square(delta) * old_n * share
-
-        # Last, because `state` and `counts` may be views of the variables.
+        # Last, because `old` and `words` may be views of the variables.
         edges, buckets = self._histogram(new)
-        measures = ops.stack([mean, m2, scale, low, high, *edges])
-        _write(self.measures, row, measures)
-        words = ops.reshape(words, (6,))
+        measures = Measures(
+            merged.mean, merged.second, scale, low, high, *edges
+        )
+        _write(self.measures, row, ops.stack(measures))
+        counts = Counts(count, zeros, new.seen - count)
+        words = ops.reshape(add_to_words(words, ops.stack(counts)), (_WORDS,))
         _write(self.counts, row, ops.concatenate([words, buckets]))
         where = self.slices[row]
         # A batch with other units says nothing of these.
@@ -192,10 +171,15 @@ class ActivationStatistics(DeviceState):
             mask: As in `update`.
         """
         edges, buckets = self._histogram(Elements(activations, mask))
-        state = ops.convert_to_tensor(self.measures)[row, :5]
-        _write(self.measures, row, ops.concatenate([state, ops.stack(edges)]))
-        counts = ops.convert_to_tensor(self.counts)[row, :6]
-        _write(self.counts, row, ops.concatenate([counts, buckets]))
+        measures = Measures(*self._measures(row)[:-2], *edges)
+        _write(self.measures, row, ops.stack(measures))
+        words = ops.convert_to_tensor(self.counts)[row, :_WORDS]
+        _write(self.counts, row, ops.concatenate([words, buckets]))
+
+    def _measures(self, row: int) -> Measures:
+        """The float columns of a row by name."""
+        state = ops.convert_to_tensor(self.measures)[row]
+        return Measures(*(state[i] for i in range(len(Measures()))))
 
     def _histogram(self, new: Elements) -> tuple[list[Tensor], Tensor]:
         """Outer edges and counts of the histogram of one batch.
@@ -238,9 +222,10 @@ class ActivationStatistics(DeviceState):
 
 
 def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
-    """Mean, M2, their scale, min, max, and the edges of the histogram."""
-    start = [0.0, 0.0, 0.0, np.inf, -np.inf, 0.0, 0.0]
-    return keras.ops.convert_to_tensor(np.tile(start, (shape[0], 1)), dtype)
+    """Rows of `Measures` before anything has been seen."""
+    return keras.ops.convert_to_tensor(
+        np.tile(Measures(), (shape[0], 1)), dtype
+    )
 
 
 def _write(table: keras.Variable, row: int, values: Tensor) -> None:
@@ -257,29 +242,35 @@ def _merged(
         (_snapshot(*replica) for replica in replicas),
     )
     # The replicas share their edges.
-    low, high = replicas[0][0][5:].astype("float64")
-    buckets = sum(counts[6:].astype("int64") for _, counts, _ in replicas)
-    if not buckets.any():
-        return snapshot
-    edges = np.linspace(low, high, BUCKETS + 1)
+    measures = Measures(*replicas[0][0].astype("float64"))
+    buckets = sum(counts[_WORDS:].astype("int64") for _, counts, _ in replicas)
     return dataclasses.replace(
         snapshot,
-        histogram=np.stack([edges[:-1], edges[1:], buckets], axis=1),
+        histogram=histogram(measures.first_edge, measures.last_edge, buckets),
     )
+
+
+def histogram(low: float, high: float, buckets: np.ndarray) -> np.ndarray:
+    """Rows of left edge, right edge and count, none if nothing is counted."""
+    if not buckets.any():
+        return np.zeros((0, 3))
+    edges = np.linspace(low, high, BUCKETS + 1)
+    return np.stack([edges[:-1], edges[1:], buckets], axis=1)
 
 
 def _snapshot(
     measures: np.ndarray, counts: np.ndarray, fired: np.ndarray | None
 ) -> StatisticsSnapshot:
-    mean, m2, scale, low, high = measures[:5].astype("float64").tolist()
-    count, zeros, nonfinite = read_words(counts[:6].reshape(2, 3)).tolist()
+    """What one replica has seen of one watched tensor, its histogram apart."""
+    seen = Measures(*measures.astype("float64").tolist())
+    counted = Counts(*read_words(counts[:_WORDS].reshape(2, -1)).tolist())
     return StatisticsSnapshot(
-        count=count,
-        mean=mean * scale,
-        m2=m2 * scale**2,
-        minimum=low,
-        maximum=high,
-        zeros=zeros,
-        nonfinite=nonfinite,
+        count=counted.finite,
+        mean=seen.mean * seen.scale,
+        variance=seen.second * seen.scale**2,
+        minimum=seen.low,
+        maximum=seen.high,
+        zeros=counted.zeros,
+        nonfinite=counted.nonfinite,
         fired=None if fired is None else fired.astype("float64"),
     )

@@ -15,7 +15,6 @@ from keras_actpen.statistics.findings import (
     THRESHOLDS,
     Evidence,
     Finding,
-    has_enough_samples,
     judge,
     sentence,
     thresholds_from,
@@ -29,8 +28,7 @@ class Alerts:
     """Tells of what is wrong, once a layer and epoch.
 
     A penalty is not called negligible in the first epoch of a training, in
-    which the task's own loss is still that of an untrained model. Units are
-    called dead by the epochs that it takes to see enough samples.
+    which the task's own loss is still that of an untrained model.
 
     Args:
         alerts: The kinds of findings, or a mapping from kinds to thresholds.
@@ -62,8 +60,6 @@ class Alerts:
     def start(self) -> None:
         """A training begins."""
         self._epochs = 0
-        # What was seen since units were last judged, by path and place.
-        self._unjudged: Snapshots = {}
 
     def findings(
         self,
@@ -81,7 +77,6 @@ class Alerts:
             snapshots: Activation statistics by path and place.
         """
         self._epochs += 1
-        longer = self._with_unjudged(snapshots)
         thresholds = dict(self.thresholds)
         if self._epochs == 1:
             thresholds.pop("negligible", None)
@@ -89,23 +84,10 @@ class Alerts:
             finding
             for path, layer in layers.items()
             for finding in judge(
-                evidence(path, layer, means, loss, snapshots, longer),
+                evidence(path, layer, means, loss, snapshots),
                 thresholds,
             )
         ]
-
-    def _with_unjudged(self, snapshots: Snapshots) -> Snapshots:
-        """An epoch's statistics with those that were not enough before."""
-        longer = {
-            place: self._unjudged.get(place, StatisticsSnapshot()).merge(one)
-            for place, one in snapshots.items()
-        }
-        self._unjudged = {
-            place: one
-            for place, one in longer.items()
-            if not has_enough_samples(one)
-        }
-        return longer
 
     def announce(self, findings: Sequence[Finding], model: keras.Model) -> None:
         """Warn of findings, and hand them to `on_finding`."""
@@ -122,7 +104,6 @@ def evidence(
     means: Mapping[str, float],
     loss: float | None,
     snapshots: Snapshots,
-    longer: Snapshots,
 ) -> Evidence:
     """What is known of one layer.
 
@@ -132,16 +113,14 @@ def evidence(
         means: As in `Alerts.findings`.
         loss: The same.
         snapshots: The same.
-        longer: Statistics over a longer time, for units that may be dead.
     """
     activation = getattr(layer.wrapped_layer, "activation", None)
     return Evidence(
         path=path,
-        terms={name: means[log_key(path, name)] for name in layer.terms},
+        terms={name: means[log_key(path, name)] for name in layer.actpen.terms},
         loss=math.nan if loss is None else float(loss),
         statistics=_of_layer(path, layer, snapshots),
         activation=getattr(activation, "__name__", ""),
-        longer=_of_layer(path, layer, longer),
     )
 
 
@@ -150,7 +129,7 @@ def _of_layer(
 ) -> dict[ActivationSpec, StatisticsSnapshot]:
     return {
         place: snapshots[path, place]
-        for place in layer.places
+        for place in layer.actpen.places
         if (path, place) in snapshots
     }
 

@@ -97,15 +97,22 @@ def counted_elements(
     if len(x.shape) == 1:
         x = ops.expand_dims(x, -1)
     counted = ops.isfinite(x)
-    size = ops.cast(ops.size(x), "int")
+    seen = seen_elements(x, mask)
     if mask is None:
-        return x, counted, size
+        return x, counted, seen
     mask = ops.cast(mask, "bool")
     while len(mask.shape) < len(x.shape):
         mask = ops.expand_dims(mask, -1)
-    mask_size = ops.maximum(ops.cast(ops.size(mask), "int"), 1)
-    seen = total(count_by_unit(mask)) * (size // mask_size)
     return x, ops.logical_and(counted, mask), seen
+
+
+def seen_elements(x: Tensor, mask: Tensor | None) -> Tensor:
+    """How many elements are not masked."""
+    size = ops.cast(ops.size(x), "int")
+    if mask is None:
+        return size
+    masked = ops.maximum(ops.cast(ops.size(mask), "int"), 1)
+    return total(count_by_unit(ops.cast(mask, "bool"))) * (size // masked)
 
 
 def count_by_unit(condition: Tensor) -> Tensor:

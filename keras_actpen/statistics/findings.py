@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from keras_actpen.attach.capture import ActivationSpec
-from keras_actpen.penalties.base import check_number
-from keras_actpen.statistics.optional.saturation import (
+from keras_actpen.penalties.validation import check_number
+from keras_actpen.statistics.saturated_fraction import (
     BOUNDS,
     SATURATED_BEYOND,
 )
@@ -86,8 +86,6 @@ class Evidence:
         loss: The loss of the period, NaN if it is not known.
         statistics: Statistics of the activations by place.
         activation: Name of the layer's own activation function, or `""`.
-        longer: Statistics over a longer time by place, from which dead units
-            are told; the period's where there are none.
     """
 
     path: str
@@ -97,9 +95,6 @@ class Evidence:
         default_factory=dict
     )
     activation: str = ""
-    longer: Mapping[ActivationSpec, StatisticsSnapshot] = field(
-        default_factory=dict
-    )
 
 
 def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
@@ -184,10 +179,9 @@ def _range(kind: str) -> tuple[str, Callable[[float], bool]]:
 
 
 def _seems_dead(evidence: Evidence, thresholds: Mapping[str, float]) -> bool:
-    seen = {**evidence.statistics, **evidence.longer}
     return "dead" in thresholds and any(
         _exceeds("dead", one.values()["dead_fraction"], thresholds["dead"])
-        for one in seen.values()
+        for one in evidence.statistics.values()
     )
 
 
@@ -203,7 +197,7 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
     """Kind, value and message of all that can be measured."""
     for place, snapshot in evidence.statistics.items():
         yield from _of_activations(place, snapshot, evidence.activation)
-        yield from _of_units(place, evidence.longer.get(place, snapshot))
+        yield from _of_units(place, snapshot)
     for name, value in evidence.terms.items():
         if not math.isfinite(value):
             yield "nonfinite", value, f"the penalty {name} is {value:g}"
@@ -229,7 +223,7 @@ def _of_activations(
     rms = snapshot.values()["rms"]
     yield "exploding", rms, f"the {what} have a root mean square of {rms:.3g}"
     if place.on == "output":
-        saturated = saturated_share(snapshot.histogram, activation)
+        saturated = saturated_share(snapshot, activation)
         message = f"{percent(saturated)} of {what} are saturated"
         yield "saturated", saturated, message
 
@@ -251,38 +245,42 @@ def _of_output(place: ActivationSpec) -> str:
 
 def has_enough_samples(snapshot: StatisticsSnapshot) -> bool:
     """Whether units can be called dead by what was seen of them."""
-    return snapshot.fired is not None and (
-        snapshot.count + snapshot.nonfinite
-        >= SAMPLES_TO_BE_DEAD * len(snapshot.fired)
-    )
+    return snapshot.dead_window >= SAMPLES_TO_BE_DEAD
 
 
-def saturated_share(histogram: np.ndarray, activation: str) -> float:
+def saturated_share(snapshot: StatisticsSnapshot, activation: str) -> float:
     """Share of activations close to a bound of their range.
 
     Close as in the statistic `saturated_fraction`: `abs(h) > 0.9` for tanh.
-    It is estimated from a histogram, which is there anyway: of a bucket that
-    is partly close to a bound, that part of its values counts.
+    It is estimated from the histogram, which is there anyway: of a bucket
+    that is partly close to a bound, that part of its values counts. Exact
+    zeros, which are not in it, count as the share of zeros says.
 
     Args:
-        histogram: Rows of left edge, right edge and count.
+        snapshot: The statistics.
         activation: Name of the layer's activation function.
 
     Returns:
-        The share, NaN if the histogram is empty or the activation has no two
+        The share, NaN if nothing has been seen or the activation has no two
         bounds.
     """
-    if activation not in BOUNDS or not len(histogram):
+    if activation not in BOUNDS or not snapshot.count:
         return math.nan
     low, high = BOUNDS[activation]
     margin = (1 - SATURATED_BEYOND) * (high - low) / 2
-    left, right, counts = histogram.T
+    low, high = low + margin, high - margin
+    zeros = snapshot.zeros / snapshot.count
+    of_zeros = float(not low <= 0 <= high)
+    if not len(snapshot.histogram):
+        return zeros * of_zeros
+    left, right, counts = snapshot.histogram.T
     if left[0] == right[-1]:  # all values are equal
-        return float(not low + margin <= left[0] <= high - margin)
-    between = np.clip(right, low + margin, high - margin) - np.clip(
-        left, low + margin, high - margin
-    )
-    return float(1 - (counts * between / (right - left)).sum() / counts.sum())
+        of_others = float(not low <= left[0] <= high)
+    else:
+        between = np.clip(right, low, high) - np.clip(left, low, high)
+        share = (counts * between / (right - left)).sum() / counts.sum()
+        of_others = 1 - float(share)
+    return zeros * of_zeros + (1 - zeros) * of_others
 
 
 def percent(share: float) -> str:

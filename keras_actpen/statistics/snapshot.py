@@ -1,32 +1,14 @@
 """Activation statistics on the host: definitions, merge, values."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_actpen.attach.capture import ActivationSpec
-
-DEFINITIONS: dict[str, str] = {
-    "mean": "Mean of all finite activations.",
-    "std": "Standard deviation of all finite activations (divided by n).",
-    "min": "Smallest finite activation.",
-    "max": "Largest finite activation.",
-    "rms": "Square root of the mean square of all finite activations.",
-    "zero_fraction": (
-        "Share of the finite activations that are exactly 0. Values closer to "
-        "0 than 1.2e-38 may count as 0."
-    ),
-    "dead_fraction": (
-        "Share of the units (channels of the last axis) that never left 0 in "
-        "the period. A unit that did not fire in n samples has a rate below "
-        "3/n (95 % confidence)."
-    ),
-    "nonfinite": (
-        "Number of NaN and infinite activations, which leave all other "
-        "statistics."
-    ),
-}
+from keras_actpen.statistics.moments import Moments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +18,7 @@ class StatisticsSnapshot:
     Attributes:
         count: Number of finite elements that are not masked.
         mean: Their mean.
-        m2: Sum of their squared deviations from `mean`.
+        variance: Mean of their squared deviations from `mean`.
         minimum: The smallest, `inf` if there is none.
         maximum: The largest, `-inf` if there is none.
         zeros: How many of them are exactly 0.
@@ -45,24 +27,33 @@ class StatisticsSnapshot:
             or `None` if units are not told apart.
         histogram: Rows of left edge, right edge and count, of shape `(30, 3)`,
             or `(0, 3)` if empty.
+        since_fired: For each unit the positions since it last fired, of every
+            step of the training; `None` where that is not kept, and `fired`
+            tells which units are dead.
+        positions: Number of positions that `since_fired` has seen.
+        dead_after: A unit is dead that has not fired in so many of them, or
+            in all if there were fewer.
     """
 
     count: int = 0
     mean: float = 0.0
-    m2: float = 0.0
-    minimum: float = float("inf")
-    maximum: float = float("-inf")
+    variance: float = 0.0
+    minimum: float = math.inf
+    maximum: float = -math.inf
     zeros: int = 0
     nonfinite: int = 0
     fired: np.ndarray | None = None
     histogram: np.ndarray = dataclasses.field(
         default_factory=lambda: np.zeros((0, 3))
     )
+    since_fired: np.ndarray | None = None
+    positions: int = 0
+    dead_after: float = math.inf
 
     @property
-    def sum_of_squares(self) -> float:
-        """Sum of the squares of the counted elements."""
-        return self.m2 + self.count * self.mean**2
+    def mean_square(self) -> float:
+        """Mean of the squares of the counted elements."""
+        return self.variance + self.mean**2
 
     @property
     def firing_rates(self) -> np.ndarray | None:
@@ -75,55 +66,154 @@ class StatisticsSnapshot:
             return None
         return self.fired / (elements / len(self.fired))
 
-    def merge(self, later: "StatisticsSnapshot") -> "StatisticsSnapshot":
-        """Statistics of the elements of both, the histogram of `later`.
+    @property
+    def dead_window(self) -> float:
+        """Number of positions that units are called dead by, or NaN."""
+        if self.since_fired is not None:
+            window = min(self.dead_after, self.positions)
+        elif self.fired is not None and len(self.fired):
+            window = (self.count + self.nonfinite) / len(self.fired)
+        else:
+            return math.nan
+        return float(window) if window else math.nan
 
-        Mean and variance by Chan, Golub and LeVeque 1979, "Updating Formulae
-        and a Pairwise Algorithm for Computing Sample Variances". An empty
-        histogram of `later` leaves that of this snapshot.
+    @property
+    def dead_units(self) -> np.ndarray | None:
+        """For each unit whether it is dead, `None` if that is not known."""
+        if math.isnan(self.dead_window):
+            return None
+        if self.since_fired is None:
+            return self.fired == 0
+        return self.since_fired >= self.dead_window
+
+    def merge(self, later: "StatisticsSnapshot") -> "StatisticsSnapshot":
+        """Statistics of the elements of both.
+
+        The histogram, and what is known of single units since they fired, are
+        those of `later`; an empty histogram of `later` leaves this one's.
         """
-        count = self.count + later.count
-        share = later.count / max(count, 1)
-        delta = later.mean - self.mean
+        n = max(self.count + later.count, 1)
+        moments = Moments(self.count, self.mean, self.variance).merge(
+            Moments(later.count, later.mean, later.variance), n
+        )
         if self.fired is None or later.fired is None:
             fired = later.fired if self.fired is None else self.fired
         else:
             fired = self.fired + later.fired
-        return StatisticsSnapshot(
-            count=count,
-            mean=self.mean + delta * share,
-            m2=self.m2 + later.m2 + delta**2 * self.count * share,
+        histogram = (later if len(later.histogram) else self).histogram
+        return dataclasses.replace(
+            later,
+            count=self.count + later.count,
+            mean=moments.mean,
+            variance=moments.second,
             minimum=min(self.minimum, later.minimum),
             maximum=max(self.maximum, later.maximum),
             zeros=self.zeros + later.zeros,
             nonfinite=self.nonfinite + later.nonfinite,
             fired=fired,
-            histogram=later.histogram
-            if len(later.histogram)
-            else self.histogram,
+            histogram=histogram,
         )
 
     def values(self) -> dict[str, float]:
-        """The statistics by name, as `DEFINITIONS` defines them, in its order.
+        """The statistics by name, in the order of `STATISTICS`.
 
-        What has not been seen is NaN: everything if no element was,
-        everything but `nonfinite` if no finite one was, `dead_fraction` if
-        units are not told apart.
+        What has not been seen is NaN: everything if no element was, and if no
+        finite one was, everything but `nonfinite` and what is said of units
+        that are followed at every step.
         """
-        values = dict.fromkeys(DEFINITIONS, float("nan"))
-        if self.count or self.nonfinite:
-            values["nonfinite"] = float(self.nonfinite)
-        if self.count:
-            values["mean"] = self.mean
-            values["std"] = (self.m2 / self.count) ** 0.5
-            values["min"] = self.minimum
-            values["max"] = self.maximum
-            values["rms"] = (self.sum_of_squares / self.count) ** 0.5
-            values["zero_fraction"] = self.zeros / self.count
-            if self.fired is not None:
-                values["dead_fraction"] = float(np.mean(self.fired == 0))
-        return values
+        return {
+            name: float(one.value(self)) for name, one in STATISTICS.items()
+        }
 
+
+class Statistic(NamedTuple):
+    """A statistic that is always taken: what it is, and how it is read.
+
+    Attributes:
+        definition: What users read of it in TensorBoard.
+        value: Its value, NaN if it is not known. Whatever executor has filled
+            the snapshot, on the device or on the host, it is read here.
+    """
+
+    definition: str
+    value: Callable[[StatisticsSnapshot], float]
+
+
+def _of_finite(
+    value: Callable[[StatisticsSnapshot], float],
+) -> Callable[[StatisticsSnapshot], float]:
+    """A value that is known where there are finite elements."""
+    return lambda seen: value(seen) if seen.count else math.nan
+
+
+def _dead_fraction(seen: StatisticsSnapshot) -> float:
+    dead = seen.dead_units
+    if dead is None or not (seen.count or seen.positions):
+        return math.nan
+    return dead.mean()
+
+
+def _l0(seen: StatisticsSnapshot) -> float:
+    rates = seen.firing_rates
+    return math.nan if rates is None or not seen.count else rates.sum()
+
+
+STATISTICS: dict[str, Statistic] = {
+    "mean": Statistic(
+        "Mean of all finite activations.",
+        _of_finite(lambda seen: seen.mean),
+    ),
+    "std": Statistic(
+        "Standard deviation of all finite activations (divided by n).",
+        _of_finite(lambda seen: math.sqrt(seen.variance)),
+    ),
+    "min": Statistic(
+        "Smallest finite activation.",
+        _of_finite(lambda seen: seen.minimum),
+    ),
+    "max": Statistic(
+        "Largest finite activation.",
+        _of_finite(lambda seen: seen.maximum),
+    ),
+    "rms": Statistic(
+        "Square root of the mean square of all finite activations.",
+        _of_finite(lambda seen: math.sqrt(seen.mean_square)),
+    ),
+    "zero_fraction": Statistic(
+        "Share of the finite activations that are exactly 0. Values closer to "
+        "0 than 1.2e-38 may count as 0.",
+        _of_finite(lambda seen: seen.zeros / seen.count),
+    ),
+    "l0": Statistic(
+        "Mean number of units that fire, that is are not 0, per position.",
+        _l0,
+    ),
+    "dead_fraction": Statistic(
+        "Share of the units (channels of the last axis) that have not left 0 "
+        "in the last positions, whose number is `dead_window`. In training "
+        "every step counts, not only the instrumented ones; what a training "
+        "that was resumed had seen before does not. A unit that did not fire "
+        "in n positions has a rate below 3/n (95 % confidence).",
+        _dead_fraction,
+    ),
+    "dead_window": Statistic(
+        "Number of positions (of all samples, and of all places or times in "
+        "each) by which `dead_fraction` judges; it grows from 0 to "
+        "`dead_after` when a training starts or is resumed.",
+        lambda seen: seen.dead_window,
+    ),
+    "nonfinite": Statistic(
+        "Number of NaN and infinite activations, which leave all other "
+        "statistics.",
+        lambda seen: (
+            seen.nonfinite if seen.count or seen.nonfinite else math.nan
+        ),
+    ),
+}
+
+DEFINITIONS: dict[str, str] = {
+    name: one.definition for name, one in STATISTICS.items()
+}
 
 # By path and place.
 Snapshots = Mapping[tuple[str, ActivationSpec], StatisticsSnapshot]

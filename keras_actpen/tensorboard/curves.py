@@ -7,8 +7,10 @@ from collections.abc import Mapping
 # Points of a curve by tag: steps and values.
 Series = Mapping[str, tuple[list[int], list[float]]]
 
-_STATISTIC = re.compile(r"((?:pre)?activation)\.([a-z_]+)/(.+)")
-_OUTPUT = re.compile(r"(.+)\[[^/]+\]")
+# Kind of the place, statistic, path and output: `activation.mean/dense_4`.
+_STATISTIC = re.compile(r"(?!penalty\.)(\w+)\.(\w+)/(.+)")
+# The last brackets name the output: the path itself may end in some.
+_OUTPUT = re.compile(r"(.+)\[[^/\[\]]+\]")
 
 
 def read_series(log_dir: str | os.PathLike[str], run: str | None) -> Series:
@@ -27,7 +29,7 @@ def read_series(log_dir: str | os.PathLike[str], run: str | None) -> Series:
     )
     from tensorboard.util import tensor_util
 
-    from keras_actpen.tensorboard.event_file import last_run
+    from keras_actpen.tensorboard.log_directory import last_run
 
     log_dir = os.fspath(log_dir)
     directory = os.path.join(log_dir, run or last_run(log_dir), "train")

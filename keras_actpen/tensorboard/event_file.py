@@ -1,4 +1,4 @@
-"""Event files on disk: the names of runs, and a writer that never stops fit.
+"""Event files on disk: a writer that never stops fit.
 
 TensorBoard's own `EventFileWriter` imports TensorFlow where it is installed,
 leaves a torn record behind on a full disk (every reader stops there for good)
@@ -8,21 +8,23 @@ and then fails on each later call.
 import io
 import itertools
 import os
-import re
 import socket
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keras_actpen.tensorboard import events
+from keras_actpen.tensorboard.log_directory import refuse_unwritable
 from keras_actpen.tensorboard.warn_once import WarnOnce
 
 # Bytes that wait for a disk that cannot be written; later ones are dropped.
 CAPACITY = 64 * 2**20
+# Those of batches leave the rest to the epochs, which are fewer.
+BATCH_CAPACITY = CAPACITY // 2
+# What waits no longer than until one of these is reached.
+_LIVE_BYTES, _LIVE_SECONDS = 2**20, 1.0
 
-_RUN = re.compile(r"actpen(?:-(\d+))?")
 # Tells apart the files of writers that start in the same second.
 _file_numbers = itertools.count()
 
@@ -52,6 +54,9 @@ class EventWriter:
         self._path: str | None = None
         self._size = 0
         self._pending = bytearray()
+        # When it was last tried to write them, and what was left of them.
+        self._flushed = time.monotonic()
+        self._refused = 0
         # Tags whose description is in the file: readers keep the first, and
         # it is longer than a point of a curve.
         self._described: set[str] = set()
@@ -62,14 +67,11 @@ class EventWriter:
         Raises:
             ValueError: If it cannot.
         """
-        if "://" in self.directory:
-            # os.makedirs would create a local directory named "gs:".
-            self._refuse("a URL; mount the remote file system instead")
         try:
             if not self._is_whole():
                 self._create()
         except OSError as error:
-            self._refuse(f"{type(error).__name__}: {error}", error)
+            refuse_unwritable(self.directory, error)
 
     def add(
         self,
@@ -85,18 +87,49 @@ class EventWriter:
             wall_time: Seconds since 1970. Defaults to now.
         """
         wall_time = time.time() if wall_time is None else wall_time
+        self._add(values, step, wall_time, CAPACITY)
+
+    def add_batch(self, values: Iterable[events.Value], step: int) -> None:
+        """Add what is known of a batch; it is on disk within a second or so.
+
+        Args:
+            values: As in `add`.
+            step: Batches trained on so far.
+        """
+        self._add(values, step, time.time(), BATCH_CAPACITY)
+        waited = time.monotonic() - self._flushed
+        # What a full disk has refused is tried again by time alone.
+        new = len(self._pending) - self._refused
+        if new >= _LIVE_BYTES or waited >= _LIVE_SECONDS:
+            self.flush()
+
+    def _add(
+        self,
+        values: Iterable[events.Value],
+        step: int,
+        wall_time: float,
+        capacity: int,
+    ) -> None:
         if self._path is None or not os.path.exists(self._path):
             # The next flush begins a new file.
             self._described.clear()
         values = [self._described_once(value) for value in values]
         record = _frame(events.event(values, step, wall_time))
-        if len(self._pending) + len(record) <= CAPACITY:
+        if len(self._pending) + len(record) <= capacity:
             self._pending += record
+            self._described.update(value.tag for value in values)
+        else:
+            self._warn(
+                f"dropped from {self.directory}",
+                "TensorBoard events are lost: those that wait for "
+                f"{self.directory!r} to be writable have filled the "
+                f"{capacity // 2**20} MiB that they may take. Training goes "
+                "on.",
+            )
 
     def _described_once(self, value: events.Value) -> events.Value:
         """The value, without its description if the file has that."""
         if value.tag not in self._described:
-            self._described.add(value.tag)
             return value
         short = events.Value()
         short.CopyFrom(value)
@@ -105,6 +138,7 @@ class EventWriter:
 
     def flush(self) -> None:
         """Write what waits; a failure warns once and never raises."""
+        self._flushed = time.monotonic()
         if not self._pending:
             return
         try:
@@ -113,13 +147,15 @@ class EventWriter:
             self._append(bytes(self._pending))
         except OSError as error:
             self._warn(
+                "unwritable",
                 "TensorBoard events could not be written to "
                 f"{self.directory!r} ({error}). Training goes on. Up to "
                 f"{CAPACITY // 2**20} MiB of events wait in memory and are "
-                "written as soon as that is possible again."
+                "written as soon as that is possible again.",
             )
         else:
             self._pending.clear()
+        self._refused = len(self._pending)
 
     def close(self) -> None:
         """Write what waits. The next event goes to a new file."""
@@ -164,53 +200,6 @@ class EventWriter:
         finally:
             os.close(descriptor)
         self._size += len(records)
-
-    def _refuse(self, reason: str, error: OSError | None = None) -> None:
-        raise ValueError(
-            "Invalid value received for argument `log_dir`. Expected a "
-            "directory in which files can be created, for example "
-            "log_dir='logs', or log_dir=None to write no events. Received: "
-            f"a log_dir whose run {self.directory!r} cannot be written "
-            f"({reason})"
-        ) from error
-
-
-def next_run(log_dir: str | os.PathLike[str]) -> str:
-    """Name of a run in which nothing has been written.
-
-    Args:
-        log_dir: Log directory; it need not exist.
-
-    Returns:
-        `"actpen"`, then `"actpen-2"`, `"actpen-3"`, ...
-    """
-    last = _last_run_number(log_dir)
-    return "actpen" if last == 0 else f"actpen-{last + 1}"
-
-
-def last_run(log_dir: str | os.PathLike[str]) -> str:
-    """Name of the run that a resumed training continues.
-
-    Args:
-        log_dir: Log directory; it need not exist.
-
-    Returns:
-        The last name that `next_run` gave and in which something has been
-        written, `"actpen"` if there is none.
-    """
-    last = _last_run_number(log_dir)
-    return "actpen" if last <= 1 else f"actpen-{last}"
-
-
-def _last_run_number(log_dir: str | os.PathLike[str]) -> int:
-    """Highest number of a run with event files, 0 if there is none."""
-    numbers = [0]
-    if os.path.isdir(log_dir):
-        for run in Path(log_dir).iterdir():
-            match = _RUN.fullmatch(run.name)
-            if match and any(run.rglob("*tfevents*")):
-                numbers.append(int(match[1] or 1))
-    return max(numbers)
 
 
 # Windows writes \r\n for \n without it.

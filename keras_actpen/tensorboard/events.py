@@ -6,11 +6,11 @@ function is pure. Neither Keras nor TensorFlow is imported; TensorBoard's own
 used.
 """
 
-import struct
-import zlib
+import io
 from collections.abc import Iterable
 
 import numpy as np
+import PIL.Image
 
 # Whole modules: a name taken from an untyped one is unknown to type checkers.
 import tensorboard.compat.proto.summary_pb2 as summary_pb2
@@ -23,10 +23,6 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
 Value = summary_pb2.Summary.Value
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Channels of an image -> PNG's colour type.
-_PNG_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
 
 
 def scalar(tag: str, value: float, description: str = "") -> Value:
@@ -97,76 +93,50 @@ def text(tag: str, markdown: str, description: str = "") -> Value:
     return Value(tag=tag, metadata=metadata, tensor=string_tensor(markdown))
 
 
-def image(tag: str, pixels: np.ndarray | bytes, description: str = "") -> Value:
+def image(tag: str, pixels: np.ndarray, description: str = "") -> Value:
     """One image.
 
     Args:
         tag: Tag of the image.
-        pixels: A uint8 array of shape `(height, width)` or `(height, width,
-            channels)` with 1, 3 or 4 channels, or the bytes of a PNG file.
+        pixels: A uint8 array of shape `(height, width, 3)`.
         description: Markdown, shown beside the image.
 
     Returns:
         A `Summary.Value` of TensorBoard's `images` plugin.
-
-    Raises:
-        ValueError: If `pixels` is neither of both.
     """
-    content = pixels if isinstance(pixels, bytes) else encode_png(pixels)
-    if not content.startswith(_PNG_SIGNATURE):
-        raise ValueError(
-            "Invalid value received for argument `pixels`. Expected a uint8 "
-            "array or the bytes of a PNG file. Received: bytes that start "
-            f"with {content[:8]!r}"
-        )
-    width, height = struct.unpack(">II", content[16:24])
+    height, width, _ = pixels.shape
+    content = io.BytesIO()
+    # The fastest level: less than half the time of the default one for our
+    # own images, which are a fifth larger.
+    PIL.Image.fromarray(pixels).save(content, "PNG", compress_level=1)
     metadata = image_metadata.create_summary_metadata(None, description)
     metadata.data_class = summary_pb2.DATA_CLASS_BLOB_SEQUENCE
-    tensor = string_tensor([str(width), str(height), content])
+    tensor = string_tensor([str(width), str(height), content.getvalue()])
     return Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode an image as PNG, without loss.
+def plugin_tensor(
+    plugin: str, tag: str, data: np.ndarray | str, description: str = ""
+) -> Value:
+    """An array or a text for a TensorBoard plugin of one's own.
 
     Args:
-        pixels: A uint8 array of shape `(height, width)` or `(height, width,
-            channels)` with 1, 3 or 4 channels.
+        plugin: Name of the plugin.
+        tag: Tag of the data.
+        data: An array, stored with its dtype, or a text.
+        description: Markdown that says what it is.
 
     Returns:
-        The bytes of a PNG file.
-
-    Raises:
-        ValueError: If `pixels` has another dtype or shape, or no pixel.
+        A `Summary.Value` of that plugin.
     """
-    pixels = np.asarray(pixels)
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    if (
-        planes.dtype != np.uint8
-        or planes.ndim != 3
-        or planes.shape[2] not in _PNG_COLOUR_TYPES
-        or planes.size == 0
-    ):
-        raise ValueError(
-            "Invalid value received for argument `pixels`. Expected a uint8 "
-            "array of shape (height, width) or (height, width, channels) "
-            "with 1, 3 or 4 channels. Received: an array of dtype "
-            f"{pixels.dtype} and shape {pixels.shape}"
-        )
-    height, width, channels = planes.shape
-    colour_type = _PNG_COLOUR_TYPES[channels]
-    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
-    # Every row starts with the number of its filter; 0 is none.
-    rows = np.zeros((height, 1 + width * channels), dtype=np.uint8)
-    rows[:, 1:] = planes.reshape(height, -1)
-    # The fastest level: less than half the time of the default one for our
-    # own images, which are a fifth larger.
-    return (
-        _PNG_SIGNATURE
-        + _png_chunk(b"IHDR", header)
-        + _png_chunk(b"IDAT", zlib.compress(rows.tobytes(), 1))
-        + _png_chunk(b"IEND", b"")
+    metadata = summary_pb2.SummaryMetadata(
+        summary_description=description,
+        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=plugin),
+        data_class=summary_pb2.DATA_CLASS_TENSOR,
     )
+    is_text = isinstance(data, str)
+    tensor = string_tensor(data) if is_text else make_tensor_proto(data)
+    return Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
 def header_event(wall_time: float) -> bytes:
@@ -201,13 +171,3 @@ def string_tensor(
 ) -> tensor_pb2.TensorProto:
     """A tensor of strings, of shape `()` or `(len(data),)`."""
     return make_tensor_proto(data, dtype=np.object_)
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(kind + content)
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", checksum)
-    )

@@ -1,39 +1,43 @@
 """The TensorBoard runs that one training writes."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.statistics.alerts import sentences
 from keras_actpen.statistics.findings import Finding
-from keras_actpen.statistics.snapshot import Snapshots
-from keras_actpen.tensorboard import dashboards, events, pages, tags
-from keras_actpen.tensorboard.event_file import (
-    EventWriter,
-    last_run,
-    next_run,
+from keras_actpen.tensorboard import (
+    custom_scalars,
+    epoch_data,
+    events,
+    hparams_row,
+    points,
+    tab_data,
+    text_pages,
 )
-from keras_actpen.tensorboard.overviews import OptionalValues, Overviews
-from keras_actpen.tensorboard.pacing import Allowance
+from keras_actpen.tensorboard.epoch_data import Recorded
+from keras_actpen.tensorboard.event_file import EventWriter
+from keras_actpen.tensorboard.images import Images
+from keras_actpen.tensorboard.log_directory import claim_run, last_run
 from keras_actpen.tensorboard.warn_once import WarnOnce
 
-# Of the time of a training, what images may take until it ends.
-DRAWING_SHARE = 0.002
+# Makes values that are written together.
+Part = Callable[[], Iterable[events.Value]]
 
 
 class Runs:
-    """The runs `actpen/train` and `actpen/validation` of a log directory.
-
-    What HParams needs is in their parent, the run `actpen`.
+    """The runs `actpen/train`, `actpen/validation` and `actpen/hparams`.
 
     Args:
         log_dir: The log directory.
         earlier: Name of the run that the same monitor wrote before, if any.
         resumed: Whether the training goes on where an earlier one stopped:
             its runs are continued, those of `earlier` or else the last ones.
+
+    Raises:
+        ValueError: If the log directory cannot be written.
     """
 
     def __init__(self, log_dir: str, earlier: str | None, resumed: bool):
@@ -41,54 +45,58 @@ class Runs:
         if resumed:
             self.name = earlier or last_run(log_dir)
         else:
-            self.name = next_run(log_dir)
-        self._trial = dashboards.trial_name(log_dir, self.name)
-        run = os.path.join(log_dir, self.name)
+            self.name = claim_run(log_dir)
+        self._trial = hparams_row.trial_name(log_dir, self.name)
         self._warn = WarnOnce()
         self._writers = {
-            phase: EventWriter(os.path.join(run, phase), self._warn)
-            for phase in ("train", "validation")
+            run: EventWriter(os.path.join(log_dir, self.name, run), self._warn)
+            for run in ("train", "validation", "hparams")
         }
-        # HParams looks for metrics in the runs below that of the session.
-        self._session = EventWriter(run, self._warn)
         self._layers: dict[str, PenalizedLayer] = {}
-        self._has_columns = False
-        self._overviews = Overviews({}, has_units=False)
-        self._drawing = Allowance(DRAWING_SHARE)
+        self._findings = text_pages.FindingsPage()
+        self._images: Images | None = None
         self._last_epoch = 0
 
     def open(
         self,
         layers: dict[str, PenalizedLayer],
-        optional: Sequence[str] = (),
-        *,
-        has_units: bool,
+        model: str,
+        asked: tuple[str, ...],
     ) -> None:
         """Write what is known before the first step.
 
         Args:
-            layers: The penalised and watched layers by path.
-            optional: Names of the optional statistics.
-            has_units: Whether to write images of single units.
+            layers: The penalized and watched layers by path.
+            model: Name of the model.
+            asked: Names of the optional statistics.
 
         Raises:
             ValueError: If the log directory cannot be written.
         """
         self._layers = layers
-        self._overviews = Overviews(layers, has_units)
         self._writers["train"].open()
-        shapes = {path: output_shape(layer) for path, layer in layers.items()}
-        self._writers["train"].add(
-            [
-                pages.text_page(
-                    layers, shapes, metadata.version("keras-actpen"), optional
-                ),
-                pages.layout(layers, optional),
-            ],
+        # Not imported: the rooms' imports run the other way. Not that of the
+        # installed package: there may be none.
+        version = sys.modules[__name__.partition(".")[0]].__version__
+        self._write(
+            "train",
             0,
+            [
+                partial(text_pages.attached, layers, version, asked),
+                partial(custom_scalars.layout, layers, asked),
+                partial(tab_data.model, layers, model, version, asked),
+            ],
         )
-        self._writers["train"].flush()
-        self._add_to_session(pages.session_start(layers, self._trial))
+        row = partial(hparams_row.session_start, layers, self._trial)
+        self._write("hparams", 0, [row])
+
+    def draw_images(self, with_units: bool) -> None:
+        """Draw images too.
+
+        Args:
+            with_units: Whether to draw those of single units.
+        """
+        self._images = Images(self._layers, with_units)
 
     def attempt(self, write: Callable[..., None], *args: Any) -> None:
         """Write; whatever fails warns once, and training goes on.
@@ -96,17 +104,27 @@ class Runs:
         A disk that cannot be written is no failure: the events wait.
 
         Args:
-            write: One of the methods below.
+            write: What writes.
             args: Its arguments.
         """
         try:
             write(*args)
         except Exception as error:
             self._warn(
+                "failed",
                 "TensorBoard events could not be written "
                 f"({type(error).__name__}: {error}). Training goes on, and "
-                "what comes later is written if it can be."
+                "what comes later is written if it can be.",
             )
+
+    def _write(self, run: str, step: int, parts: Iterable[Part]) -> None:
+        """Write parts of a step; one that fails takes no other with it."""
+        values: list[events.Value] = []
+        for part in parts:
+            self.attempt(_extend, values, part)
+        if values:
+            self._writers[run].add(values, step)
+        self._writers[run].flush()
 
     def write_batch(self, means: Mapping[str, float], iterations: int) -> None:
         """Write the terms' means since the epoch began.
@@ -115,62 +133,98 @@ class Runs:
             means: Coefficient times value of every term, by `penalty/...`.
             iterations: Number of batches trained on so far.
         """
-        values = list(tags.batch_values(means))
-        self._writers["train"].add(values, iterations)
+        values = list(points.batch_points(means))
+        self._writers["train"].add_batch(values, iterations)
 
     def write_epoch(
         self,
         epoch: int,
-        logs: Mapping[str, float],
-        means: Mapping[str, Mapping[str, float]],
-        statistics: Snapshots,
-        optional: OptionalValues,
+        logs: Mapping[str, Any],
+        trained: Container[str],
+        recorded: Mapping[str, Recorded],
+        findings: Sequence[Finding],
         has_histograms: bool,
     ) -> None:
         """Write an epoch; it is on disk when this returns.
 
         Args:
             epoch: Number of the epoch, from 0.
-            logs: What Keras reports of the epoch.
-            means: For `"train"`, and `"validation"` if there was one,
-                coefficient times value of every term, by `penalty/...`.
-            statistics: Activation statistics of the epoch.
-            optional: Values of the optional statistics.
+            logs: What Keras and other callbacks report of the epoch.
+            trained: Keys of `logs` that the training itself has reported.
+            recorded: What `"train"`, and `"validation"` if there was one,
+                have recorded.
+            findings: What was found in the epoch.
             has_histograms: Whether to write histograms.
         """
-        if not self._has_columns:
-            self._has_columns = True
-            self._add_to_session(pages.hparams_columns(self._layers, logs))
-        for phase, phase_means in means.items():
-            values = [
-                *tags.metric_values(phase, logs),
-                *tags.loss_values(phase_means, tags.loss(phase, logs)),
-            ]
-            if phase == "train":
-                values += tags.coefficient_values(self._layers)
-                for (path, place), snapshot in statistics.items():
-                    values += tags.statistic_values(path, place, snapshot)
-                    if has_histograms:
-                        values += tags.histogram_value(path, place, snapshot)
-                for (path, place), of_place in optional.items():
-                    values += tags.optional_values(path, place, of_place)
-            self._writers[phase].add(values, epoch)
-            self._writers[phase].flush()
         self._last_epoch = epoch
-        self._overviews.add(epoch, means["train"], statistics, optional)
-        if self._drawing.is_due:
-            self._draw()
+        reported = epoch_data.by_phase(logs, trained)
+        self._tell_what_is_left_out(reported)
+        parts = {
+            phase: self._parts(reported[phase], of_phase, has_histograms)
+            for phase, of_phase in recorded.items()
+        }
+        parts["train"] += [
+            partial(points.coefficient_points, self._layers),
+            partial(tab_data.findings, findings),
+        ]
+        if self._findings.add(epoch, findings):
+            parts["train"].append(self._findings.page)
+        parts["hparams"] = [
+            partial(
+                hparams_row.metrics, self._layers, reported, recorded["train"]
+            )
+        ]
+        for run, of_run in parts.items():
+            self._write(run, epoch, of_run)
+        if self._images is not None:
+            self._images.add(epoch, recorded["train"])
+            if self._images.are_due:
+                self._write("train", epoch, [self._images.draw])
 
-    def add_findings(self, epoch: int, findings: Sequence[Finding]) -> None:
-        """Add what is wrong to what `write_epoch` writes next.
+    def _parts(
+        self,
+        reported: Mapping[str, Any],
+        recorded: Recorded,
+        has_histograms: bool,
+    ) -> list[Part]:
+        """What is written of a phase of an epoch."""
+        loss = epoch_data.number(reported.get("loss"))
+        parts = [
+            partial(points.metric_points, reported),
+            partial(points.loss_points, recorded.means, loss),
+        ]
+        of_snapshots = [points.statistic_points, tab_data.units]
+        if has_histograms:
+            of_snapshots += [points.histogram, tab_data.values]
+        parts += [
+            partial(make, *place, snapshot)
+            for place, snapshot in recorded.snapshots.items()
+            for make in of_snapshots
+        ]
+        parts += [
+            partial(points.optional_points, *place, values)
+            for place, values in recorded.optional.items()
+        ]
+        if recorded.snapshots:
+            parts.append(
+                partial(tab_data.positions, self._layers, recorded.snapshots)
+            )
+        return parts
 
-        Args:
-            epoch: Number of the epoch.
-            findings: What was found in it.
-        """
-        if findings:
-            page = pages.findings_page(sentences(findings))
-            self._writers["train"].add([page], epoch)
+    def _tell_what_is_left_out(
+        self, reported: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Name each key once that is no number."""
+        for phase, prefix in (("train", ""), ("validation", "val_")):
+            written = {key for key, _, _ in epoch_data.numbers(reported[phase])}
+            for key, value in reported[phase].items():
+                if key not in written:
+                    self._warn(
+                        f"key {prefix}{key}",
+                        f"`{prefix}{key}` in the logs is not in TensorBoard: "
+                        "it holds no number but a "
+                        f"{type(value).__name__}.",
+                    )
 
     def write_costs(
         self, epoch: int, costs: Mapping[str, float], steps: int
@@ -182,30 +236,21 @@ class Runs:
             costs: Costs by name, counted in calls of the train function.
             steps: Steps that each call runs.
         """
-        if not costs:
-            return
         costs = dict(costs)
         if "statistics_freq" in costs:
             costs["statistics_freq"] *= steps
-        self._writers["train"].add(tags.cost_values(costs), epoch)
-        self._writers["train"].flush()
-
-    def _draw(self) -> None:
-        """Write the images."""
-        with self._drawing.spending():
-            if values := list(self._overviews.draw()):
-                self._writers["train"].add(values, self._last_epoch)
-                self._writers["train"].flush()
+        self._write("train", epoch, [partial(points.cost_points, costs)])
 
     def close(self) -> None:
         """Write how the training ended."""
-        self.attempt(self._draw)
-        self._add_to_session(pages.session_end(self._layers))
-        for writer in (self._session, *self._writers.values()):
+        last = [self._findings.page]
+        if self._images is not None:
+            last.append(self._images.draw)
+        self._write("train", self._last_epoch, last)
+        self._write("hparams", 0, [hparams_row.session_end])
+        for writer in self._writers.values():
             writer.close()
 
-    def _add_to_session(self, values: Iterable[events.Value]) -> None:
-        # Without coefficients there is nothing to compare: no such run.
-        if values := list(values):
-            self._session.add(values, 0)
-            self._session.flush()
+
+def _extend(values: list[events.Value], part: Part) -> None:
+    values.extend(part())

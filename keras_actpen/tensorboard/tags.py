@@ -1,35 +1,25 @@
-"""What PenaltyMonitor writes of every epoch: tags, values, descriptions."""
+"""Tags of what PenaltyMonitor writes, and the definitions shown beside them."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+import re
+from collections.abc import Mapping
 
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.statistics.optional import (
-    DEFINITIONS as OPTIONAL_DEFINITIONS,
-)
-from keras_actpen.statistics.optional import Values
-from keras_actpen.statistics.snapshot import DEFINITIONS, StatisticsSnapshot
-from keras_actpen.tensorboard import events, heatmaps, unit_maps
+from keras_actpen.statistics import optional
+from keras_actpen.statistics.snapshot import DEFINITIONS
 
+# TensorBoard shows its groups in alphabetical order, capitals first.
 OVERVIEW = {
-    "actpen/penalty_total": "Sum of all penalty terms of the epoch.",
-    "actpen/penalty_share": "Share of all penalty terms in the loss.",
-    "actpen/task_loss": (
-        "Loss without the penalty terms; weight regularisers are in it."
+    "Overview/penalty_total": "Sum of all penalty terms of the epoch.",
+    "Overview/penalty_share": "Share of all penalty terms in the loss.",
+    "Overview/task_loss": (
+        "Loss without the penalty terms; weight regularizers are in it."
     ),
 }
-_BAND = {
+BAND = {
     "lower": "Mean minus standard deviation of the activations.",
     "upper": "Mean plus standard deviation of the activations.",
 }
-_HISTOGRAM = (
-    "The values of the last instrumented batch of the epoch. Zeros are left "
-    "out (`zero_fraction` counts them), and so are NaN and infinities "
-    "(`nonfinite` counts them)."
-)
 COSTS = {
     "overhead": (
         "Extra time of the epoch's instrumented steps, as a share of what all "
@@ -47,146 +37,36 @@ COSTS = {
         "wrote to `log_dir`."
     ),
 }
-FIRING_RATE = (
-    "Share of the positions in which each unit is not 0, an image of units by "
-    "epochs. There is none for a layer whose units never are 0."
+FIRING_RATE = "Share of the positions in which each unit is not 0."
+HISTOGRAM = (
+    "The values of the last instrumented batch of the epoch. Zeros are left "
+    "out (`zero_fraction` counts them), and so are NaN and infinities "
+    "(`nonfinite` counts them)."
 )
-_DEFINITIONS = {
-    **DEFINITIONS,
-    **OPTIONAL_DEFINITIONS,
-    "firing_rate": FIRING_RATE,
-}
-_HEAT_MAPS = {
-    "dead_fraction": "Share of dead units, layers by epochs.",
-    "penalty": "Sum of the penalty terms, layers by epochs.",
-}
+
+_SPECIAL = re.compile(r"[\[\]/%]")
+
+
+def kind(place: ActivationSpec) -> str:
+    """How the tags of a place begin."""
+    return "activation" if place.on == "output" else place.on
 
 
 def place_path(path: str, place: ActivationSpec) -> str:
-    """Path of a layer with the output, where it is not the first."""
-    return path if place.output == 0 else f"{path}[{place.output}]"
+    """How the tags of a place end: the layer's path, and which output.
+
+    No two places have the same: the first output of a layer that is itself
+    called `a[1]` is `a[1][0]`.
+    """
+    if place.output == 0 and not path.endswith("]"):
+        return path
+    key = _SPECIAL.sub(lambda one: f"%{ord(one[0]):02X}", str(place.output))
+    return f"{path}[{key}]"
 
 
 def statistic_tag(name: str, path: str, place: ActivationSpec) -> str:
     """Tag of a statistic of the activations at a place of a layer."""
-    kind = "activation" if place.on == "output" else "preactivation"
-    return f"{kind}.{name}/{place_path(path, place)}"
-
-
-def loss(phase: str, logs: Mapping[str, float]) -> float | None:
-    """The loss that Keras reports for training or validation, if any."""
-    return logs.get("loss" if phase == "train" else "val_loss")
-
-
-def metric_values(
-    phase: str, logs: Mapping[str, float]
-) -> Iterator[events.Value]:
-    """Points of the loss and the metrics that Keras reports."""
-    for key, name in metric_names(phase, logs).items():
-        yield events.scalar(
-            f"metric/{name}", logs[key], f"`{key}` as Keras reports it."
-        )
-
-
-def metric_names(phase: str, logs: Mapping[str, float]) -> dict[str, str]:
-    """Keys of the phase's loss and metrics in `logs`, with their names."""
-    validation = phase == "validation"
-    return {
-        key: key.removeprefix("val_")
-        for key in logs
-        if key.startswith("val_") == validation
-        # The coefficients, which a scheduler logs, have tags of their own.
-        and not key.removeprefix("val_").startswith(
-            ("penalty/", "penalty.coefficient/")
-        )
-    }
-
-
-def batch_values(means: Mapping[str, float]) -> Iterator[events.Value]:
-    """Points of the terms over batches."""
-    for tag, value in means.items():
-        yield events.scalar(
-            tag.replace("penalty/", "penalty.batch/", 1),
-            value,
-            "Coefficient times value, mean since the epoch began. The step "
-            "is the number of batches trained on.",
-        )
-
-
-def loss_values(
-    means: Mapping[str, float], loss: float | None
-) -> Iterator[events.Value]:
-    """Points of every term, of their shares and of the overview.
-
-    Args:
-        means: Coefficient times value of every term, by `penalty/...`.
-        loss: The loss of the epoch, or `None` if it is not known.
-    """
-    if not means:  # layers that are only watched
-        return
-    total = sum(means.values())
-    overview = {"actpen/penalty_total": total}
-    if loss is not None:
-        overview["actpen/task_loss"] = loss - total
-        if loss:
-            overview["actpen/penalty_share"] = total / loss
-    for tag, value in overview.items():
-        yield events.scalar(tag, value, OVERVIEW[tag])
-    for tag, value in means.items():
-        yield events.scalar(tag, value, "Coefficient times value of the term.")
-        if loss:
-            yield events.scalar(
-                tag.replace("penalty/", "penalty.share/", 1),
-                value / loss,
-                "Share of the term in the loss.",
-            )
-
-
-def coefficient_values(
-    layers: Mapping[str, PenalizedLayer],
-) -> Iterator[events.Value]:
-    """Points of the coefficient of every term."""
-    for name, coefficient in coefficients(layers).items():
-        yield events.scalar(
-            f"penalty.coefficient/{name}",
-            coefficient,
-            "Coefficient of the term at the end of the epoch.",
-        )
-
-
-def cost_values(costs: Mapping[str, float]) -> Iterator[events.Value]:
-    """Points of what the monitor itself costs."""
-    for name, value in costs.items():
-        yield events.scalar(f"monitor/{name}", value, COSTS[name])
-
-
-def optional_values(
-    path: str, place: ActivationSpec, values: Values
-) -> Iterator[events.Value]:
-    """Points of the optional statistics that have been seen."""
-    for name, value in values.items():
-        if isinstance(value, float) and not math.isnan(value):
-            tag = statistic_tag(name, path, place)
-            yield events.scalar(tag, value, _DEFINITIONS[name])
-
-
-def statistic_values(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
-) -> Iterator[events.Value]:
-    """Points of every statistic that has been seen, and of the band."""
-    values = {
-        name: value
-        for name, value in snapshot.values().items()
-        if not math.isnan(value)
-    }
-    for name, value in values.items():
-        tag = statistic_tag(name, path, place)
-        yield events.scalar(tag, value, DEFINITIONS[name])
-    if "std" in values:
-        for edge, sign in (("lower", -1), ("upper", 1)):
-            value = values["mean"] + sign * values["std"]
-            tag = band_tag(edge, path, place)
-            yield events.scalar(tag, value, _BAND[edge])
+    return f"{kind(place)}.{name}/{place_path(path, place)}"
 
 
 def band_tag(edge: str, path: str, place: ActivationSpec) -> str:
@@ -197,69 +77,23 @@ def band_tag(edge: str, path: str, place: ActivationSpec) -> str:
     return f"{statistic_tag('std_band', path, place)}/{edge}"
 
 
-def histogram_value(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
-) -> Iterator[events.Value]:
-    """The histogram, if anything has been counted."""
-    if len(snapshot.histogram):
-        tag = statistic_tag("values", path, place)
-        yield events.histogram(tag, snapshot.histogram, _HISTOGRAM)
+def definitions(asked: tuple[str, ...]) -> dict[str, str]:
+    """What the statistics mean that are always taken, and those asked for."""
+    return {
+        **DEFINITIONS,
+        "firing_rate": FIRING_RATE,
+        **{
+            curve: optional.DEFINITIONS[curve]
+            for name in asked
+            for curve in optional.CURVES[name]
+        },
+    }
 
 
 def coefficients(layers: Mapping[str, PenalizedLayer]) -> dict[str, float]:
     """Coefficients by `path/term`."""
     return {
-        f"{path}/{name}": layer.coefficients[name]
+        f"{path}/{name}": layer.actpen.coefficients[name]
         for path, layer in layers.items()
-        for name in layer.terms
+        for name in layer.actpen.terms
     }
-
-
-def unit_image(
-    name: str,
-    path: str,
-    place: ActivationSpec,
-    columns: Sequence[np.ndarray],
-    epochs: Sequence[int],
-) -> events.Value:
-    """An image of a layer's units by epochs.
-
-    Args:
-        name: `"firing_rate"` or the name of an optional statistic.
-        path: Path of the layer.
-        place: The place.
-        columns: For each epoch an array of one value a unit.
-        epochs: Numbers of the epochs.
-    """
-    tag = statistic_tag(name, path, place)
-    pixels = unit_maps.unit_map(
-        f"{name.replace('_', ' ')}: {tag.partition('/')[2]}",
-        epochs,
-        np.stack(columns, axis=1),
-        low=0.0,
-        high=1.0 if name == "firing_rate" else None,
-    )
-    return events.image(tag, pixels, _DEFINITIONS[name])
-
-
-def heat_map(
-    name: str,
-    columns: Sequence[Mapping[str, float]],
-    epochs: Sequence[int],
-) -> events.Value:
-    """An overview image, layers by epochs.
-
-    Args:
-        name: `"penalty"` or `"dead_fraction"`.
-        columns: The values of every epoch by path, always the same paths.
-        epochs: Numbers of the epochs.
-    """
-    pixels = heatmaps.heat_map(
-        _HEAT_MAPS[name],
-        list(columns[0]),
-        epochs,
-        np.array([list(column.values()) for column in columns]).T,
-        low=0.0,
-        high=1.0 if name == "dead_fraction" else None,
-    )
-    return events.image(f"actpen/{name}_by_layer", pixels, _HEAT_MAPS[name])

@@ -1,20 +1,21 @@
-"""One warning a training, whatever fails and however often."""
+"""One warning a training of each thing that fails, however often it does."""
 
 import warnings
 
 
 class WarnOnce:
-    """Warns the first time it is called, shared by all that may fail."""
+    """Warns once of each subject, shared by all that may fail."""
 
     def __init__(self):
-        self._told = False
+        self._told: set[str] = set()
 
-    def __call__(self, message: str) -> None:
-        """Warn, unless that has been done.
+    def __call__(self, subject: str, message: str) -> None:
+        """Warn, unless it has been done of this subject.
 
         Args:
+            subject: What it is about: a kind of failure, a key.
             message: What has failed, and what becomes of it.
         """
-        if not self._told:
-            self._told = True
+        if subject not in self._told:
+            self._told.add(subject)
             warnings.warn(message, stacklevel=3)

@@ -627,7 +627,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(layers=ANYTHING)
 def test_anything_selects_or_is_refused(nested, layers):
     available = [site.path for site in sites(nested)]

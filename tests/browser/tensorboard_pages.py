@@ -38,7 +38,7 @@ CHROMIUM_ARGUMENTS = (
 )
 # Cards outside the viewport are not drawn, so it is tall.
 VIEWPORT = {"width": 1400, "height": 3000}
-START_SECONDS = 60
+START_SECONDS = 180
 # Colours this near (Euclidean, of 255) are a run's own colour.
 COLOUR_DISTANCE = 40
 

@@ -18,6 +18,7 @@ from keras_actpen.demo import demo, sweep
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.one_backend,
     pytest.mark.skipif(
         not os.access(tensorboard_pages.CHROMIUM, os.X_OK),
         reason=f"{tensorboard_pages.CHROMIUM} is missing",
@@ -29,16 +30,20 @@ pytestmark = [
 
 EPOCHS = 2
 COEFFICIENTS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-SESSIONS = tuple(f"l2={c:g}/actpen" for c in COEFFICIENTS)
-TRAIN = {f"{session}/train" for session in SESSIONS}
+SESSIONS = tuple(f"l2={c:g}/actpen/hparams" for c in COEFFICIENTS)
+TRAIN = {f"l2={c:g}/actpen/train" for c in COEFFICIENTS}
 SCALARS = (
-    "actpen/penalty_share",
+    "Overview/penalty_share",
     "metric/accuracy",
     "penalty/dense_4/l2",
 )
-COLUMNS = ("dense_4/l2", "val_accuracy", "val_loss", "zeros dense_4")
+COLUMNS = (
+    "dense_4/l2",
+    "hparams/val_accuracy",
+    "hparams/val_loss",
+    "hparams/zeros dense_4",
+)
 HISTOGRAM = "activation.values/dense_4"
-IMAGES = ("actpen/penalty_by_layer", "actpen/dead_fraction_by_layer")
 
 
 def digits():
@@ -71,7 +76,7 @@ def swept(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, swept):
     with serve(swept[0], SESSIONS) as url:
-        yield TensorBoardPages(browser, url, timeout=60)
+        yield TensorBoardPages(browser, url, timeout=180)
 
 
 def test_time_series_draws_every_coefficient(pages):
@@ -105,20 +110,18 @@ def test_custom_scalars_draws_every_coefficient(pages):
     assert pages.custom_scalars(charts) == charts
 
 
-def test_images_and_texts_show_every_coefficient(pages):
-    drawn = pages.images(IMAGES)
-    assert {width for width, _ in drawn.values()} == {700}
-    assert pages.page.locator("tf-image-loader:visible img").count() >= 10
+def test_texts_show_every_coefficient(pages):
     pages.texts(["actpen/attached"])
     cells = pages.page.locator("tf-text-loader:visible td").all_inner_texts()
-    assert {f"{c:g}" for c in COEFFICIENTS} <= set(cells)
+    shown = {cell.rpartition("now ")[2] for cell in cells}
+    assert {f"{c:g}" for c in COEFFICIENTS} <= shown
 
 
 def test_hparams_sorts_five_rows(pages, swept):
     measured = swept[1]
     for column, direction in (
-        ("val_accuracy", "Descending"),
-        ("zeros dense_4", "Ascending"),
+        ("hparams/val_accuracy", "Descending"),
+        ("hparams/zeros dense_4", "Ascending"),
         ("dense_4/l2", "Descending"),
     ):
         pages.hparams(COLUMNS)
@@ -130,7 +133,9 @@ def test_hparams_sorts_five_rows(pages, swept):
     assert [float(cell) for cell in cells["dense_4/l2"]] == sorted(
         COEFFICIENTS, reverse=True
     )
-    assert [float(cell) for cell in cells["val_accuracy"]] == pytest.approx(
+    assert [
+        float(cell) for cell in cells["hparams/val_accuracy"]
+    ] == pytest.approx(
         [measured[c].accuracy for c in sorted(COEFFICIENTS, reverse=True)],
         # The page shows five digits.
         rel=1e-4,
@@ -169,14 +174,15 @@ def test_hparams_shows_a_search_of_keras_tuner(browser, tmp_path):
         callbacks=[PenaltyMonitor(tmp_path / "logs", alerts=())],
     )
     trials = tuner.oracle.trials.values()
-    with serve(tmp_path / "logs", ["actpen", "actpen-2", "actpen-3"]) as url:
-        pages = TensorBoardPages(browser, url, timeout=60)
+    runs = [f"{name}/hparams" for name in ("actpen", "actpen-2", "actpen-3")]
+    with serve(tmp_path / "logs", runs) as url:
+        pages = TensorBoardPages(browser, url, timeout=180)
         cells = pages.hparams(COLUMNS)
         assert sorted(map(float, cells["dense_4/l2"])) == pytest.approx(
             sorted(trial.hyperparameters.get("l2") for trial in trials),
             rel=1e-4,
         )
-        assert sorted(map(float, cells["val_accuracy"])) == pytest.approx(
-            sorted(trial.score for trial in trials), rel=1e-4
-        )
+        assert sorted(
+            map(float, cells["hparams/val_accuracy"])
+        ) == pytest.approx(sorted(trial.score for trial in trials), rel=1e-4)
         assert pages.scalars(SCALARS[1:2]) == {SCALARS[1]: 6}

@@ -16,6 +16,7 @@ from keras_actpen.demo import demo
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.one_backend,
     pytest.mark.skipif(
         not os.access(tensorboard_pages.CHROMIUM, os.X_OK),
         reason=f"{tensorboard_pages.CHROMIUM} is missing",
@@ -23,9 +24,10 @@ pytestmark = [
 ]
 
 EPOCHS = 3
-RUNS = ("actpen", "actpen/train", "actpen/validation")
+RUNS = ("actpen/hparams", "actpen/train", "actpen/validation")
 OVERVIEW = tuple(
-    f"actpen/{name}" for name in ("penalty_total", "penalty_share", "task_loss")
+    f"Overview/{name}"
+    for name in ("penalty_total", "penalty_share", "task_loss")
 )
 # Scalars with a curve for training and for validation, and for training only.
 BOTH = (
@@ -46,7 +48,9 @@ TRAIN = (
             "max",
             "rms",
             "zero_fraction",
+            "l0",
             "dead_fraction",
+            "dead_window",
             "nonfinite",
         )
     ),
@@ -68,10 +72,10 @@ IMAGES = ("actpen/penalty_by_layer", "actpen/dead_fraction_by_layer")
 TEXTS = ("actpen/attached",)
 HPARAMS = (
     "dense_4/l2",
-    "val_accuracy",
-    "val_loss",
-    "penalty_total",
-    "zeros dense_4",
+    "hparams/val_accuracy",
+    "hparams/val_loss",
+    "hparams/penalty_total",
+    "hparams/zeros dense_4",
 )
 
 
@@ -87,7 +91,7 @@ def training(tmp_path_factory):
         batch_size=64,
         epochs=EPOCHS,
         validation_data=(x_test[:64], y_test[:64]),
-        callbacks=[PenaltyMonitor(log_dir, statistics_freq=2)],
+        callbacks=[PenaltyMonitor(log_dir, statistics_freq=2, images=True)],
         verbose=0,
     )
     keras.utils.clear_session()
@@ -97,7 +101,7 @@ def training(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, training):
     with serve(training[0], RUNS) as url:
-        yield TensorBoardPages(browser, url, timeout=60)
+        yield TensorBoardPages(browser, url, timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +161,7 @@ def test_text_is_a_table(pages):
             "(None, 128)",
             "output",
             "l2",
-            "L2(coefficient=0.01, reduction='batch', name='l2')",
-            "0.01",
+            "L2(coefficient=0.01, reduction='batch', name='l2'), now 0.01",
         ]
     }
 
@@ -167,12 +170,12 @@ def test_hparams_has_a_column_a_coefficient_and_metric(pages, training):
     history = training[1]
     table = pages.hparams(HPARAMS)
     found = {name: float(cell) for name, (cell,) in table.items()}
-    assert 0 < found.pop("zeros dense_4") < 1
+    assert 0 < found.pop("hparams/zeros dense_4") < 1
     expected = {
         "dense_4/l2": 0.01,
-        "val_accuracy": history["val_accuracy"][-1],
-        "val_loss": history["val_loss"][-1],
-        "penalty_total": history["penalty/dense_4/l2"][-1],
+        "hparams/val_accuracy": history["val_accuracy"][-1],
+        "hparams/val_loss": history["val_loss"][-1],
+        "hparams/penalty_total": history["penalty/dense_4/l2"][-1],
     }
     assert found == pytest.approx(expected, rel=1e-3)
 

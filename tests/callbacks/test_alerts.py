@@ -94,8 +94,17 @@ def test_one_warning_a_layer_and_epoch(tmp_path):
         )
     ]
     assert messages == expected
+    # One table: what it was when each row came, and what it is at the end.
     assert texts(tmp_path) == {
-        epoch: f"- {message}" for epoch, message in enumerate(expected)
+        step: "\n".join(
+            [
+                "| epochs | finding |",
+                "|---|---|",
+                f"| {epochs} | dense_4: 75 % of units are dead |",
+                f"| {epochs} | dense_4: {expected[step].split('; ')[1]} |",
+            ]
+        )
+        for step, epochs in enumerate(("0", "0 to 1"))
     }
     assert [finding.kind for finding, _ in found] == [
         "dead",
@@ -153,7 +162,9 @@ class Epochs(keras.callbacks.Callback):
         self.epoch = epoch
 
 
-@pytest.mark.parametrize(("dead", "found_in"), [(6, [3, 7]), (3, [])])
+@pytest.mark.parametrize(
+    ("dead", "found_in"), [(6, [3, 4, 5, 6, 7, 8]), (3, [])]
+)
 def test_dead_units_of_short_epochs(tmp_path, dead, found_in):
     model = compiled(attach_penalty(dying(dead), "dense_4", l2=1e-9))
     epochs, found = Epochs(), []

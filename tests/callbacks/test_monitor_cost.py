@@ -1,20 +1,23 @@
 """What a monitor costs, and what it takes only if it is asked for."""
 
+import io
 import threading
 
 import event_logs
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from keras import layers, ops
 from models import FEATURES, data, sequential
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from keras_actpen import PenaltyMonitor, attach_penalty, backend
-from keras_actpen.callbacks import penalty_monitor
-from keras_actpen.instrumentation.run_state import StatisticsRecorder
+from keras_actpen.callbacks import monitored_fit
+from keras_actpen.instrumentation.instrumented_steps import StepsWithinOverhead
+from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.statistics.optional import CURVES, DEFINITIONS, STATES
-from keras_actpen.tensorboard.pacing import MeasuredPace
+from keras_actpen.tensorboard import heat_map
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -103,7 +106,7 @@ def test_the_device_is_read_at_the_end_of_epochs_alone(tmp_path, monkeypatch):
 # max_overhead
 
 
-class Simulated(MeasuredPace):
+class Simulated(StepsWithinOverhead):
     """Instrumented steps take 3 seconds, plain ones 2, nothing else any."""
 
     def __init__(self, max_overhead):
@@ -117,7 +120,7 @@ class Simulated(MeasuredPace):
 
 @pytest.fixture
 def simulated(monkeypatch):
-    monkeypatch.setattr(penalty_monitor, "MeasuredPace", Simulated)
+    monkeypatch.setattr(monitored_fit, "StepsWithinOverhead", Simulated)
 
 
 def test_max_overhead_chooses_the_steps_and_logs_its_cost(
@@ -176,13 +179,13 @@ def test_max_overhead_chooses_the_steps_and_logs_its_cost(
 def test_an_epoch_without_instrumented_steps_has_no_statistics(
     tmp_path, simulated
 ):
-    monitors = [PenaltyMonitor(tmp_path, max_overhead=0.01)]
+    monitors = [PenaltyMonitor(tmp_path, max_overhead=0.01, images=True)]
     fit(penalised(), *monitors, samples=16, epochs=3)
     train = event_logs.read(tmp_path)["actpen/train"]
     assert train["activation.mean/dense_4"].steps == [0]
-    assert train["activation.firing_rate/dense_4"].steps == [0]
+    assert train["keras_actpen/units/dense_4"].steps == [0]
     assert train[KEY].steps == [0, 1, 2]
-    assert train["actpen/dead_fraction_by_layer"].steps == [0, 2]
+    assert train["actpen/dead_fraction_by_layer"].steps == [0, 1, 2]
 
 
 def test_the_clock_is_that_of_the_machine(tmp_path):
@@ -242,7 +245,9 @@ def test_optional_statistics_are_logged(tmp_path):
     statistics = tuple(STATES)
     fit(
         model,
-        PenaltyMonitor(tmp_path, statistics=statistics, statistics_freq=1),
+        PenaltyMonitor(
+            tmp_path, statistics=statistics, statistics_freq=1, images=True
+        ),
     )
     train = event_logs.read(tmp_path)["actpen/train"]
     centred = values - values.mean()
@@ -313,25 +318,28 @@ def test_optional_statistics_are_those_that_were_asked_for(tmp_path):
 
 
 def test_firing_rates_are_shares_of_positions(tmp_path):
-    import io
-
-    import PIL.Image
-
-    from keras_actpen.tensorboard import unit_maps
-
     model = penalised()
-    fit(model, PenaltyMonitor(tmp_path, statistics_freq=1))
+    monitor = PenaltyMonitor(tmp_path, statistics_freq=1, images=True)
+    fit(model, monitor)
     layer = model.get_layer("dense_4").wrapped_layer
     activations = ops.convert_to_numpy(layer(data(10)[0]))
     rates = (activations != 0).mean(axis=0)
     assert 0 < rates.min() < rates.max()
-    series = event_logs.read(tmp_path)["actpen/train"][
-        "activation.firing_rate/dense_4"
-    ]
-    assert series.steps == [0, 1]
-    *_, png = series.values[-1]
-    found = np.array(PIL.Image.open(io.BytesIO(png)))
-    expected = unit_maps.unit_map(
-        "firing rate: dense_4", [0, 1], np.stack([rates] * 2, 1), low=0, high=1
+    train = event_logs.read(tmp_path)["actpen/train"]
+    image = train["activation.firing_rate/dense_4"]
+    units = train["keras_actpen/units/dense_4"]
+    assert image.steps == units.steps == [0, 1]
+    *_, png = image.values[-1]
+    expected = heat_map.unit_map(
+        "firing rate: dense_4",
+        8,
+        [0, 1],
+        np.stack([rates] * 2, 1),
+        low=0,
+        high=1,
     )
+    found = np.array(PIL.Image.open(io.BytesIO(png)))
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(units.values, [rates.astype("float16")] * 2)
+    positions = train["keras_actpen/positions"].values
+    np.testing.assert_array_equal(positions, [[10.0]] * 2)

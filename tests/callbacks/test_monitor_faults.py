@@ -18,7 +18,7 @@ from models import FEATURES, data
 from paths import SUPPORT
 
 from keras_actpen import PenaltyMonitor, attach_penalty
-from keras_actpen.tensorboard import event_file, runs
+from keras_actpen.tensorboard import event_file, images
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -178,16 +178,17 @@ def test_a_disk_that_refuses_for_a_while_loses_nothing(
 def test_any_other_failure_warns_once_and_training_goes_on(
     tmp_path, monkeypatch
 ):
-    heat_map = runs.tags.heat_map
+    layer_map = images.layer_map
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(runs.tags, "heat_map", fail)
+    monkeypatch.setattr(images, "layer_map", fail)
     harm = Harm(
-        epoch_3=lambda: monkeypatch.setattr(runs.tags, "heat_map", heat_map)
+        epoch_3=lambda: monkeypatch.setattr(images, "layer_map", layer_map)
     )
-    messages, history = told(penalised(), PenaltyMonitor(tmp_path), harm)
+    monitor = PenaltyMonitor(tmp_path, images=True)
+    messages, history = told(penalised(), monitor, harm)
     assert messages == [
         "TensorBoard events could not be written (RuntimeError: no font). "
         "Training goes on, and what comes later is written if it can be."
@@ -235,7 +236,7 @@ def test_a_killed_process_leaves_whole_epochs(tmp_path):
     train = event_logs.read(tmp_path)["actpen/train"]
     assert train["penalty.batch/dense_4/l2"].steps == [1, 2, 3, 4]
     assert train["activation.values/dense_4"].steps == [0, 1]
-    assert train["actpen/penalty_by_layer"].steps == [0]
+    assert train["keras_actpen/units/dense_4"].steps == [0, 1]
 
 
 KILLED_AT_RANDOM = """

@@ -156,7 +156,7 @@ def test_two_monitors_log_the_same(tmp_path):
     assert set(one) == {
         f"{run}{rest}"
         for run in ("actpen", "actpen-2")
-        for rest in ("", "/train", "/validation")
+        for rest in ("/hparams", "/train", "/validation")
     }
     for phase in ("train", "validation"):
         expected = event_logs.scalars(other[f"actpen/{phase}"])
@@ -187,7 +187,7 @@ def test_beside_the_tensorboard_callback_of_keras(tmp_path, first):
             for run, tags in event_logs.read(log_dir).items()
         }
     ours = {run for run in logs["both"] if run.startswith("actpen")}
-    assert ours == {"actpen", "actpen/train", "actpen/validation"}
+    assert ours == {"actpen/hparams", "actpen/train", "actpen/validation"}
     assert steps(tmp_path / "both") == {
         "actpen/train": [0, 1, 2],
         "actpen/validation": [0, 1, 2],
@@ -218,6 +218,8 @@ def test_a_copy_holds_the_arguments_alone(tmp_path):
         "statistics_freq": 7,
         "max_overhead": None,
         "statistics": ("kurtosis",),
+        "validation_statistics": False,
+        "images": False,
         "alerts": {"dead": 0.9},
         "on_finding": print,
     }

@@ -1,10 +1,12 @@
 """What PenaltyMonitor reports: logs, runs, tags, steps and values."""
 
 import csv
+import io
 
 import event_logs
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from keras import layers, ops
 from models import (
@@ -27,7 +29,7 @@ from keras_actpen import (
     penalty_terms,
     watch_activations,
 )
-from keras_actpen.tensorboard import tags
+from keras_actpen.tensorboard import heat_map
 
 BATCH = 4  # of 10 samples: the last batch is ragged
 STEPS = 3
@@ -39,7 +41,9 @@ STATISTICS = [
     "max",
     "rms",
     "zero_fraction",
+    "l0",
     "dead_fraction",
+    "dead_window",
     "nonfinite",
 ]
 
@@ -202,11 +206,11 @@ def test_loss_is_task_loss_plus_terms_plus_other_regularizers(tmp_path, phase):
     penalty = sum(v for k, v in means.items() if k != "loss")
     found = event_logs.scalars(event_logs.read(tmp_path)[f"actpen/{phase}"])
     assert_close(
-        {tag: v for tag, v in found.items() if tag.startswith("actpen/")},
+        {tag: v for tag, v in found.items() if tag.startswith("Overview/")},
         {
-            "actpen/penalty_total": [penalty] * 2,
-            "actpen/penalty_share": [penalty / means["loss"]] * 2,
-            "actpen/task_loss": [means["loss"] - penalty] * 2,
+            "Overview/penalty_total": [penalty] * 2,
+            "Overview/penalty_share": [penalty / means["loss"]] * 2,
+            "Overview/task_loss": [means["loss"] - penalty] * 2,
         },
     )
 
@@ -249,31 +253,51 @@ def expected_tags(place="activation", path="dense_4", terms=("l1", "l2")):
 
 
 OVERVIEW = {
-    "actpen/penalty_total",
-    "actpen/penalty_share",
-    "actpen/task_loss",
+    "Overview/penalty_total",
+    "Overview/penalty_share",
+    "Overview/task_loss",
 }
 METRICS = {"metric/loss", "metric/mae"}
+RATE = "metric/learning_rate"
 BATCH_TAGS = {
     "penalty.batch/dense_4/l1",
     "penalty.batch/dense_4/l2",
     "penalty.batch/head/l2",
 }
 LAYER_TAGS = expected_tags() | expected_tags(path="head", terms=["l2"])
-HISTOGRAMS = {"activation.values/dense_4", "activation.values/head"}
+HISTOGRAMS = {
+    f"{group}/{layer}"
+    for group in ("activation.values", "keras_actpen/values")
+    for layer in ("dense_4", "head")
+}
+TAB = {
+    "keras_actpen/units/dense_4",
+    "keras_actpen/units/head",
+    "keras_actpen/positions",
+}
 # The outputs of the head are never exactly 0.
 FIRING = {"activation.firing_rate/dense_4"}
 IMAGES = {"actpen/penalty_by_layer", "actpen/dead_fraction_by_layer"}
-ONCE = {"actpen/attached", "custom_scalars__config__"}
-SESSION = {
-    "_hparams_/session_start_info",
-    "_hparams_/session_end_info",
-    "_hparams_/experiment",
+ONCE = {"actpen/attached", "custom_scalars__config__", "keras_actpen/model"}
+SESSION = {"_hparams_/session_start_info", "_hparams_/session_end_info"}
+ROW = {
+    "hparams/val_loss",
+    "hparams/val_mae",
+    "hparams/loss",
+    "hparams/mae",
+    "hparams/learning_rate",
+    "hparams/penalty_total",
+    "hparams/zeros dense_4",
+    "hparams/zeros head",
 }
 
 
 def is_statistic(tag):
-    return tag.startswith("activation.") or "dead" in tag
+    return (
+        tag.startswith(("activation.", "hparams/zeros"))
+        or "dead" in tag
+        or tag in TAB
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,6 +310,9 @@ def is_statistic(tag):
         ({"histogram_freq": 0}, [], []),
         ({"statistics_freq": 1}, [], [0, 1, 2]),
         ({"statistics_freq": 0}, [], None),
+        ({"images": True}, [], [0, 1, 2]),
+        ({"images": True, "histogram_freq": 0}, [], []),
+        ({"validation_statistics": True}, [], [0, 1, 2]),
     ],
     ids=str,
 )
@@ -294,30 +321,39 @@ def test_log_holds_exactly(tmp_path, arguments, batch_steps, histogram_steps):
     history = fit(model, PenaltyMonitor(tmp_path, **arguments), epochs=3)
     log = event_logs.read(tmp_path)
     epochs = [0, 1, 2]
-    train = dict.fromkeys(OVERVIEW | METRICS | LAYER_TAGS, epochs)
-    train |= {tag: [0, 2] for tag in IMAGES}
+    train = dict.fromkeys(OVERVIEW | METRICS | LAYER_TAGS | TAB, epochs)
+    train |= {RATE: epochs}
     train |= {tag: [0] for tag in ONCE}
+    images = epochs if "images" in arguments else []  # 1, 2 and all
+    if images:
+        train |= dict.fromkeys(IMAGES, images)
     if batch_steps:
         train |= dict.fromkeys(BATCH_TAGS, batch_steps)
     if histogram_steps:
         train |= dict.fromkeys(HISTOGRAMS, histogram_steps)
-        train |= {tag: [0, 2] for tag in FIRING}
+        if images:
+            train |= dict.fromkeys(FIRING, images)
+    row = dict.fromkeys(ROW, epochs)
     if histogram_steps is None:
         train = {t: s for t, s in train.items() if not is_statistic(t)}
+        row = {t: s for t, s in row.items() if not is_statistic(t)}
     terms = {key for key in history if key.startswith("penalty/")}
     shares = {key.replace("penalty/", "penalty.share/") for key in terms}
     validation = OVERVIEW | METRICS | terms | shares
+    if "validation_statistics" in arguments:
+        statistics = {tag for tag in LAYER_TAGS if is_statistic(tag)}
+        validation |= statistics | HISTOGRAMS | TAB
     assert {
         run: {tag: series.steps for tag, series in tags.items()}
         for run, tags in log.items()
     } == {
-        "actpen": {tag: [0] for tag in SESSION},
+        "actpen/hparams": row | {tag: [0] for tag in SESSION},
         "actpen/train": train,
         "actpen/validation": dict.fromkeys(validation, epochs),
     }
-    for run in ("actpen/train", "actpen/validation"):
-        for tag, series in log[run].items():
-            shown = tag not in ("custom_scalars__config__",)
+    for tags_of_run in log.values():
+        for tag, series in tags_of_run.items():
+            shown = tag not in SESSION | {"custom_scalars__config__"}
             assert bool(series.description) == shown, tag
     assert_values_are_those_of_history(log, history)
 
@@ -332,12 +368,13 @@ def assert_values_are_those_of_history(log, history):
             share = key.replace("penalty/", "penalty.share/")
             expected[share] = np.asarray(history[prefix + key]) / loss
         total = np.sum([history[prefix + key] for key in terms], axis=0)
-        expected["actpen/penalty_total"] = total
-        expected["actpen/penalty_share"] = total / loss
-        expected["actpen/task_loss"] = loss - total
+        expected["Overview/penalty_total"] = total
+        expected["Overview/penalty_share"] = total / loss
+        expected["Overview/task_loss"] = loss - total
         expected["metric/loss"] = loss
         expected["metric/mae"] = history[f"{prefix}mae"]
         if not prefix:
+            expected["metric/learning_rate"] = [0.05] * len(loss)
             coefficients = (0.03, 0.05, 0.02)
             for key, value in zip(sorted(terms), coefficients, strict=True):
                 tag = key.replace("penalty/", "penalty.coefficient/")
@@ -389,35 +426,36 @@ def test_watching_logs_statistics_and_no_term(tmp_path):
     history = fit(model, PenaltyMonitor(tmp_path), epochs=2)
     assert set(history) == {"loss", "val_loss"}
     log = event_logs.read(tmp_path)
-    overview = {"actpen/dead_fraction_by_layer", "metric/loss"}
-    tags = expected_tags(terms=()) | {"activation.values/dense_4"} | FIRING
+    tags = expected_tags(terms=()) | {"metric/loss", RATE}
+    tags |= {tag for tag in TAB | HISTOGRAMS if not tag.endswith("head")}
+    row = {tag for tag in ROW if "mae" not in tag and "head" not in tag}
     assert {run: set(tags) for run, tags in log.items()} == {
-        "actpen/train": tags | overview | ONCE,
+        "actpen/train": tags | ONCE,
         "actpen/validation": {"metric/loss"},
+        "actpen/hparams": row - {"hparams/penalty_total"} | SESSION,
     }
 
 
-def test_images_show_all_epochs_and_are_drawn_first_and_last(tmp_path):
-    # In between only if the training takes 500 times as long as drawing.
-    epochs, steps = 4, [0, 3]
-    history = fit(regression(), PenaltyMonitor(tmp_path), epochs=epochs)
+def test_images_show_all_epochs_and_are_drawn_ever_more_rarely(tmp_path):
+    epochs, steps = 6, [0, 1, 3, 5]
+    monitor = PenaltyMonitor(tmp_path, images=True)
+    history = fit(regression(), monitor, epochs=epochs)
     train = event_logs.read(tmp_path)["actpen/train"]
     for tag in IMAGES | FIRING:
         assert train[tag].steps == steps, tag
-    # Of float64 sums; history has what Keras made of them.
-    columns = [
-        {
-            "dense_4": sum(
-                history[f"penalty/dense_4/{name}"][epoch]
-                for name in ("l1", "l2")
-            ),
-            "head": history["penalty/head/l2"][epoch],
-        }
-        for epoch in range(epochs)
-    ]
-    expected = tags.heat_map("penalty", columns, range(epochs))
+    first, second, head = (
+        np.array(history[f"penalty/{name}"])
+        for name in ("dense_4/l1", "dense_4/l2", "head/l2")
+    )
+    expected = heat_map.layer_map(
+        "Sum of the penalty terms, layers by epochs.",
+        ["dense_4", "head"],
+        range(epochs),
+        np.stack([first + second, head]),
+        low=0.0,
+    )
     *_, png = train["actpen/penalty_by_layer"].values[-1]
-    assert png == expected.tensor.string_val[2]
+    np.testing.assert_array_equal(PIL.Image.open(io.BytesIO(png)), expected)
 
 
 def test_without_log_dir_only_logs(tmp_path, monkeypatch):
@@ -548,7 +586,7 @@ def numpy_statistics(values):
         "max": finite.max(),
         "rms": np.sqrt(np.mean(finite**2)),
         "zero_fraction": np.mean(finite == 0),
-        "dead_fraction": np.mean((np.nan_to_num(values) == 0).all(axis=0)),
+        "l0": np.mean((np.nan_to_num(values) != 0).sum(axis=-1)),
         "nonfinite": float(values.size - finite.size),
     }
 
@@ -558,8 +596,16 @@ def numpy_histogram(values):
     return tensor_util.make_ndarray(histogram_pb("", values).value[0].tensor)
 
 
-def assert_statistics(log, tag_path, kind, values, last):
+def assert_statistics(log, tag_path, kind, values, last, every_step):
+    """Of the instrumented steps; but dead units of all, and both epochs."""
     train = log["actpen/train"]
+    dead = np.mean((every_step == 0).all(axis=0))
+    for name, expected in (
+        ("dead_fraction", [dead] * 2),
+        ("dead_window", [len(every_step), 2 * len(every_step)]),
+    ):
+        series = train[f"{kind}.{name}/{tag_path}"]
+        np.testing.assert_allclose(series.values, expected, rtol=1e-6)
     for name, expected in numpy_statistics(values).items():
         series = train[f"{kind}.{name}/{tag_path}"]
         assert series.steps == [0, 1]
@@ -603,6 +649,7 @@ def test_statistics_are_those_of_the_instrumented_steps(tmp_path, every, on):
         kind,
         first_layer_values(layer, np.concatenate(chosen), on),
         first_layer_values(layer, chosen[-1], on),
+        first_layer_values(layer, x, on),
     )
 
 
@@ -722,13 +769,12 @@ def test_unwritable_log_dir_is_refused_before_the_first_step(tmp_path):
     seen = Seen()
     with pytest.raises(ValueError, match="`log_dir`") as caught:
         fit(model, seen, PenaltyMonitor(log_dir))
-    run, parent = str(log_dir / "actpen" / "train"), str(log_dir / "actpen")
     assert str(caught.value) == (
         "Invalid value received for argument `log_dir`. Expected a directory "
         "in which files can be created, for example log_dir='logs', or "
-        "log_dir=None to write no events. Received: a log_dir whose run "
-        f"{run!r} cannot be written (NotADirectoryError: [Errno 20] Not a "
-        f"directory: {parent!r})"
+        f"log_dir=None to write no events. Received: a log_dir of which "
+        f"{str(log_dir)!r} cannot be written (FileExistsError: [Errno 17] "
+        f"File exists: {str(log_dir)!r})"
     )
     assert seen.batches == []
     assert_same_arrays(model.get_weights(), weights)

@@ -6,14 +6,10 @@ import subprocess
 import sys
 
 import documents
-import keras
 import pytest
 from paths import SUPPORT
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="they read the same files on every backend",
-)
+pytestmark = pytest.mark.one_backend
 
 
 def synced(tool, directory, **environment):
@@ -44,7 +40,7 @@ def test_wandb_reads_curves_histograms_and_images(tmp_path):
         "epoch/penalty/dense_4/l2",
         "epoch/val_penalty/dense_4/l2",
         "actpen/train/penalty/dense_4/l2",
-        "actpen/train/actpen/task_loss",
+        "actpen/train/Overview/task_loss",
         "actpen/train/activation.zero_fraction/dense_4",
         "actpen/train/activation.values/dense_4/bins",
         "actpen/train/actpen/penalty_by_layer/width",
@@ -61,7 +57,7 @@ def test_mlflow_has_the_terms_and_the_files(tmp_path):
     for name, values in history.items():
         assert found["metrics"][name] == pytest.approx(values[-1], rel=1e-6)
     assert found["files"] == [
-        "tensorboard/actpen",
+        "tensorboard/actpen/hparams",
         "tensorboard/actpen/train",
         "tensorboard/actpen/validation",
     ]

@@ -124,6 +124,7 @@ def fit(model, *callbacks, epochs=1, **arguments):
 
 MEASURES = {
     "zero_fraction": lambda h: np.mean(h == 0),
+    "l0": lambda h: np.mean(np.sum(h != 0, axis=-1)),
     "mean": np.mean,
     "rms": lambda h: np.sqrt(np.mean(h**2)),
 }
@@ -179,6 +180,19 @@ def test_measures_and_moves(measure, update_freq, beside, tmp_path):
     assert history["penalty/hidden/l1"] == pytest.approx(
         [sum(sums[:3]) / 10, sum(sums[3:]) / 10], rel=1e-5
     )
+
+
+def test_more_units_than_there_are():
+    model = frozen(l1=0.5)
+    units = model.get_layer("hidden").units
+    with pytest.raises(ValueError, match="target") as caught:
+        fit(model, TargetController("l1", units + 0.5, "l0"))
+    assert str(caught.value) == (
+        "Invalid value received for argument `target`. Expected a mean number "
+        f"of units that fire, at most the {units} of the term 'hidden/l1'. "
+        f"Received: target={units + 0.5}"
+    )
+    fit(model, TargetController("l1", units, "l0"))
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "monitor"])
@@ -390,7 +404,7 @@ def test_digits_reach_80_percent_zeros(rule):
             {"measure": "zeros"},
             ValueError,
             "Invalid value received for argument `measure`. Expected one of "
-            "('zero_fraction', 'mean', 'rms', 'value'). Received: "
+            "('zero_fraction', 'l0', 'mean', 'rms', 'value'). Received: "
             "measure='zeros'",
         ),
         (

@@ -18,8 +18,11 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 
 # Keras Tuner 1.4 asks for the name of its thread in the old way.
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{name}.* is deprecated")
-    for name in ("currentThread", "getName")
+    pytest.mark.one_backend,
+    *(
+        pytest.mark.filterwarnings(f"ignore:{name}.* is deprecated")
+        for name in ("currentThread", "getName")
+    ),
 ]
 
 TAG = "penalty/dense_4/l2"

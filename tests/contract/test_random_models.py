@@ -1,13 +1,12 @@
 r"""Random small Functional graphs: what holds for every model.
 
-    KERAS_ACTPEN_EXAMPLES=1000 python -m pytest \
+    HYPOTHESIS_PROFILE=nightly python -m pytest \
         tests/contract/test_random_models.py
 
 runs 1,000 examples instead of 50, on the backend that KERAS_BACKEND names.
 """
 
 import dataclasses
-import os
 
 import keras
 import numpy as np
@@ -26,7 +25,6 @@ from keras_actpen import (
     penalty_terms,
 )
 
-EXAMPLES = int(os.environ.get("KERAS_ACTPEN_EXAMPLES", "50"))
 # Of one width, any two parts of a graph fit together.
 WIDTH, BATCH = 3, 4
 
@@ -217,13 +215,7 @@ def attached(model, targets):
 X = np.random.default_rng(3).normal(size=(BATCH, WIDTH)).astype("float32")
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize=EXAMPLES == 50,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(suppress_health_check=list(HealthCheck))
 @given(graph=graphs())
 def test_random_models(graph):
     model, extractor = build(graph)

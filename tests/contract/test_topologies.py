@@ -1,6 +1,7 @@
 """One contract for every kind of model, see `topologies.py`."""
 
 import contextlib
+import gc
 import re
 
 import h5py
@@ -38,6 +39,13 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def no_collections(monkeypatch):
+    """Keras collects garbage for every layer that it quantizes."""
+    # Half a second each in a process as large as this.
+    monkeypatch.setattr(gc, "collect", lambda generation=2: 0)
 
 
 @pytest.fixture(

@@ -15,6 +15,8 @@ from keras_actpen.__main__ import main
 from keras_actpen.attach.layer_refs import sites
 from keras_actpen.demo.layers_command import layer_table, possible_paths
 
+pytestmark = pytest.mark.one_backend
+
 
 def cells(model):
     return {path: cells for path, cells in layer_table(model).rows}
@@ -135,7 +137,7 @@ def somebody(tmp_path, monkeypatch):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
 
 

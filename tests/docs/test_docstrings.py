@@ -16,6 +16,8 @@ from models import QUICK, data, sequential
 import keras_actpen
 from keras_actpen import attach_penalty
 
+pytestmark = pytest.mark.one_backend
+
 PACKAGE = Path(keras_actpen.__file__).parent
 FILES = sorted(
     path

@@ -19,8 +19,9 @@ import keras_tuner
 import numpy as np
 import pytest
 import support_table
+from hypothesis import settings
 from models import QUICK, data, sequential
-from paths import ROOT
+from paths import ROOT, TESTS
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 import keras_actpen
@@ -35,6 +36,8 @@ from keras_actpen.demo import sweep
 from keras_actpen.statistics.findings import SAMPLES_TO_BE_DEAD, THRESHOLDS
 from keras_actpen.statistics.optional import STATES
 
+pytestmark = pytest.mark.one_backend
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CLASSES = {
@@ -45,11 +48,11 @@ CLASSES = {
 
 
 def changelog():
-    """The section of this version."""
+    """What is not released yet, then this version and those before it."""
     text = (ROOT / "CHANGELOG.md").read_text()
-    title = rf"^## \[{re.escape(keras_actpen.__version__)}\] - [\d-]{{10}}$"
-    _, section = re.split(title, text, maxsplit=1, flags=re.M)
-    return section.partition("\n## ")[0]
+    titles = re.findall(r"^## \[(.*)\](?: - [\d-]{10})?$", text, re.M)
+    assert titles[:2] == ["Unreleased", keras_actpen.__version__]
+    return text
 
 
 # Tables
@@ -145,7 +148,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
             callbacks=[
                 eval(logger, callbacks)("logs.csv"),
                 eval(stopping, callbacks),
-                PenaltyMonitor("logs", alerts={"dead": 0.0}),
+                PenaltyMonitor("logs", alerts={"dead": 0.0}, images=True),
             ],
         ).history
     with open("logs.csv") as file:
@@ -153,7 +156,7 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
     assert {*spans(logs[1])} <= {*history} & {*header}
 
     log = event_logs.read("logs")
-    assert {*log} == {"actpen", "actpen/train", "actpen/validation"}
+    assert {*log} == {"actpen/hparams", "actpen/train", "actpen/validation"}
     train = log["actpen/train"]
 
     def written(plugin, start=""):
@@ -170,7 +173,8 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
     for group in spans(terms[0]):
         expected |= {group + name for name in both}
     (group,) = spans(metrics[0])
-    expected |= {f"{group}{name}" for name in ("loss", "mae")}
+    (rate,) = spans(metrics[1])
+    expected |= {f"{group}{name}" for name in ("loss", "mae", rate)}
     mean, *others = spans(statistics[0])
     of_output = {mean, *(mean.replace("mean", name) for name in others)}
     (before,) = spans(statistics[1])
@@ -187,7 +191,9 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
         values,
         f"pre{values.replace('dense_4', 'head')}",
     }
-    assert written("images") == {*spans(images[0])}
+    argument, *tags = spans(images[0])
+    assert argument == "images=True"
+    assert written("images") == {*tags}
     assert written("text") == {*spans(texts[0])}
     shown = layout_pb2.Layout()
     shown.ParseFromString(train["custom_scalars__config__"].values[0].item())
@@ -251,6 +257,7 @@ def test_support():
     assert contract in documents.TEXT
 
 
+@pytest.mark.every_backend
 def test_support_of_training():
     """As it is on this backend if all tests pass, none of which is run."""
     backend = keras.backend.backend()
@@ -296,10 +303,12 @@ OTHER_WORDS = {
     "plain",
     "refused",
     # runs and tags, see test_what_is_logged_where
-    "actpen",
+    "actpen/hparams",
     "actpen/train",
     "actpen/validation",
     "actpen-2/...",
+    "Overview/",
+    "learning_rate",
     "monitor/",
     # of others
     "http://localhost:6006",
@@ -366,10 +375,10 @@ def is_right(expression):
 def is_command(span):
     """Whether there is what a command calls, with its options."""
     words = shlex.split(span)
-    if words[0].startswith("KERAS_ACTPEN_"):
-        variable = words.pop(0).partition("=")[0]
-        if f'"{variable}"' not in (ROOT / words[-1]).read_text():
+    if assignment := re.fullmatch(r"([A-Z_]+)=\w+", words[0]):
+        if f'"{assignment[1]}"' not in (TESTS / "conftest.py").read_text():
             return False
+        words = words[1:]
     match words:
         case ["--import", module]:
             # Which argparse would refuse, were it unknown.
@@ -431,7 +440,7 @@ def test_names_in_the_text_exist():
         "tests/test_nothing.py",
         "python -m benchmarks.nothing",
         'pip install ".[nothing]"',
-        "KERAS_ACTPEN_NOTHING=1 python -m pytest tests/contract/"
+        "HYPOTHESIS_NOTHING=1 python -m pytest tests/contract/"
         "test_random_models.py",
     ],
 )
@@ -467,23 +476,50 @@ def test_numbers_in_the_text():
     assert int(said(r"`statistics_freq=(\d+)`")) == default.default
     assert said(r"with (\w+) coefficients from") == "five"
     assert len(sweep.log_spaced(1e-3)) == 5
-    models = (ROOT / "tests" / "contract/test_random_models.py").read_text()
-    graphs = said(r"random graphs, (\d+) on each")
-    assert f'"KERAS_ACTPEN_EXAMPLES", "{graphs}"' in models
+    for profile, graphs in (
+        ("ci", said(r"random graphs, (\d+) on each")),
+        ("nightly", said(r"tries ([\d,]+) of them").replace(",", "")),
+    ):
+        assert settings.get_profile(profile).max_examples == int(graphs)
 
 
 def test_changelog_has_all_that_is_public():
-    section = changelog()
+    text = changelog()
     for name in keras_actpen.__all__:
-        assert f"`{name}`" in section
+        assert f"`{name}`" in text
     (commands,) = [
         action.choices
         for action in __main__._parser()._actions
         if isinstance(action.choices, dict)
     ]
     for command, parser in commands.items():
-        assert f"`keras-actpen {command}" in section
+        assert f"`keras-actpen {command}" in text
         for option in parser._option_string_actions:
             if option not in ("-h", "--help"):
-                assert f"{option}`" in section or f"{option} " in section
-    assert re.findall(r"(\d+) penalties of the", section) == [str(len(CLASSES))]
+                assert f"{option}`" in text or f"{option} " in text
+    (first,) = re.findall(r"(\d+) penalties of the", text)
+    later = {*re.findall(r"^- `penalties\.([A-Z]\w*)`", text, re.M)}
+    assert later < CLASSES
+    assert int(first) + len(later) == len(CLASSES)
+
+
+def test_contributing_names_what_there_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = {
+        *re.findall(r"(?:tests|keras_actpen|benchmarks|docs)/[\w./]+", text)
+    }
+    assert len(named) > 20
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    markers = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    registered = tools["pytest"]["ini_options"]["markers"]
+    assert {*markers} == {one.partition(":")[0] for one in registered}
+    (each,) = re.findall(r'`EACH="(.*)"`', text)
+    assert f'EACH_BACKEND="{each}"' in (ROOT / ".ci" / "run").read_text()
+    for profile, said in (
+        ("ci", r"`ci`, the default, ([\d,]+) in a test"),
+        ("nightly", r"`nightly` ([\d,]+), other ones"),
+    ):
+        (examples,) = re.findall(said, text)
+        expected = settings.get_profile(profile).max_examples
+        assert int(examples.replace(",", "")) == expected

@@ -30,6 +30,8 @@ from keras_actpen.statistics.findings import (
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
+pytestmark = pytest.mark.one_backend
+
 # What has a test: each block but those in Python, which all run, by its
 # start, and each table by its heading. CI runs the first two commands whole.
 BLOCKS = {
@@ -161,6 +163,7 @@ def test_start(capsys):
     assert history["penalty/hidden/l1"][-1] > 0
 
 
+@pytest.mark.every_backend
 def test_training_loop(digits):
     """Each step's loss is the task's and the terms; README's loop trains."""
     blocks = [(backend_of(one), one) for one in documents.blocks("python")]

@@ -11,6 +11,7 @@ from models import (
     Subclassed,
     data,
     functional,
+    nested,
     of_users_class,
     sequential,
     subclassed,
@@ -70,7 +71,7 @@ def test_losses_of_a_layer_called_twice_in_a_scope():
     # Twice the same, each scope from its own start.
     assert losses_of_two_calls(wrapper) == 0.5 * 2 + 0.5 * 8
     # If this fails, Keras keeps the losses of such a layer itself:
-    # a sentence in `TransparentLayer._get_own_losses` can go.
+    # a sentence in `ObservedTwin._get_own_losses` can go.
     plain = layers.Identity(activity_regularizer=keras.regularizers.L2(0.5))
     assert losses_of_two_calls(plain) == 0.5 * 8
 
@@ -180,28 +181,55 @@ def side_by_side():
     return keras.Model(inputs, [calls[1], calls[0], late]), shared
 
 
-def test_calls_in_order():
-    model, shared = side_by_side()
+def test_original_graph():
+    """What a plain layer was called on before is found again."""
+    inputs = keras.Input((FEATURES,))
+    replaced = layers.Dense(FEATURES, name="replaced")
+    behind = layers.Dense(2, name="behind")
+    plain = keras.Model(inputs, behind(replaced(inputs) * 2.0))
+    attached = attach_penalty(plain, "replaced", l2=0.1)
+    moved = {id(one) for one in attached.operations[1:]}
+    found = internals.original_graph(attached, moved, internals.root_of)
+    assert found[0] == plain.outputs
+    assert [*found[1].values()] == plain.operations[1:]
+    # Other arguments, another call.
+    other = keras.Model(inputs, behind(replaced(inputs) * 3.0))
+    assert internals.original_graph(other, moved, internals.root_of) is not None
+    for operation in plain.operations[1:]:
+        operation._inbound_nodes.pop()
+    found = internals.original_graph(attached, moved, internals.root_of)
+    assert found is None
 
-    def calls_of_shared(nodes):
-        return [node for node in nodes if node.operation is shared]
 
-    by_depth = model._nodes_by_depth
-    in_keras_order = [
-        node
-        for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-    ]
-    assert calls_of_shared(in_keras_order) != shared._inbound_nodes
-    in_order = internals.calls_in_order(model)
-    assert calls_of_shared(in_order) == shared._inbound_nodes
-    assert set(in_order) == set(in_keras_order)
-    for node in in_order:
-        for parent in node.parent_nodes:
-            assert in_order.index(parent) < in_order.index(node)
+def rebuilt(model, replaced, replacement):
+    """Graph with `replacement` for `replaced`, twins for all behind."""
+    moved = internals.moved_operations([(model, None)], {id(replaced)})
+
+    def place(operation):
+        if operation is replaced:
+            return replacement
+        return internals.plain_twin(operation)
+
+    outputs, placed = internals.rebuilt_graph(
+        model, moved, {id(replaced)}, place
+    )
+    return outputs, [*placed.values()]
 
 
-def test_rebuilt_outputs():
+def test_moved_operations():
+    model = nested()
+    inner = model.get_layer("encoder")
+    graphs = [(model, None), (inner, inner)]
+    moved = internals.moved_operations(graphs, {id(inner.get_layer("code"))})
+    assert moved == {
+        id(one)
+        for one in (inner.get_layer("code"), inner, model.get_layer("decoder"))
+    }
+    moved = internals.moved_operations(graphs, {id(model.layers[-1])})
+    assert moved == {id(model.get_layer("decoder"))}
+
+
+def test_rebuilt_graph():
     """Nothing in front of what is replaced is added, what is behind is."""
     inputs = keras.Input((FEATURES,))
     hidden = layers.Dense(3, name="front")(inputs)
@@ -209,51 +237,52 @@ def test_rebuilt_outputs():
     outputs = [layers.Dense(2, name="behind")(middle), hidden]
     model = keras.Model(inputs, outputs)
     replacement = layers.Dense(3)
-
-    new, calls = internals.rebuilt_outputs(
-        model,
-        lambda layer: replacement if layer.name == "middle" else layer,
-    )
-    assert [node.operation for node in calls] == [
-        replacement,
-        model.get_layer("behind"),
-    ]
+    new, placed = rebuilt(model, model.get_layer("middle"), replacement)
+    assert placed[0] is replacement
+    assert internals.root_of(placed[1]) is model.get_layer("behind")
+    assert len(placed) == 2
     assert new[1] is hidden
     assert new[0] is not outputs[0]
     assert (new[0].shape, new[0].dtype) == ((None, 2), "float32")
-    rebuilt = keras.Model(inputs, new)
+    found = keras.Model(inputs, new)
     x, _ = data()
     expected = model.get_layer("behind")(replacement(model(x)[1]))
     np.testing.assert_array_equal(
-        *map(ops.convert_to_numpy, (rebuilt(x)[0], expected))
+        *map(ops.convert_to_numpy, (found(x)[0], expected))
     )
+    # What is in front has no note of it.
+    assert len(model.get_layer("front")._outbound_nodes) == 1
 
 
-def test_rebuilt_outputs_keep_the_order_of_a_layers_calls():
-    """A call that is not behind what is replaced, after one that is."""
-    first, second = keras.Input((FEATURES,)), keras.Input((FEATURES,))
-    shared = layers.Dense(FEATURES, name="shared")
-    replaced = layers.Dense(FEATURES)
-    outputs = [shared(replaced(first)), shared(second)]
-    model = keras.Model([first, second], outputs)
-    replacement = layers.Dense(FEATURES)
-    new, calls = internals.rebuilt_outputs(
-        model, lambda layer: replacement if layer is replaced else layer
+def test_rebuilt_graph_keeps_the_order_of_a_layers_calls():
+    """Keras goes by depth, where the later call may come first."""
+    model, shared = side_by_side()
+    by_depth = model._nodes_by_depth
+    in_keras_order = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if node.operation is shared
+    ]
+    assert in_keras_order != shared._inbound_nodes
+    replaced = next(
+        one for one in model.operations if not isinstance(one, layers.Layer)
     )
-    assert [node.operation for node in calls] == [replacement, shared, shared]
-    assert [one._keras_history.node_index for one in new] == [2, 3]
+    new, placed = rebuilt(model, replaced, internals.plain_twin(replaced))
+    (twin,) = [one for one in placed if internals.root_of(one) is shared]
+    places = [one._keras_history for one in new[:2]]
+    assert places == [(twin, 1, 0), (twin, 0, 0)]
+    assert [node.outputs[0] for node in twin._inbound_nodes[:2]] == new[1::-1]
 
 
-def test_rebuilt_outputs_have_masks_of_their_own():
+def test_rebuilt_graph_has_masks_of_its_own():
     """One that is computed from the inputs knows where they come from."""
     inputs = keras.Input((5, FEATURES))
     replaced = layers.Dense(3, name="replaced")
     outputs = layers.Masking()(replaced(inputs))
     model = keras.Model(inputs, outputs)
     replacement = layers.Dense(3, name="replaced")
-    new, _ = internals.rebuilt_outputs(
-        model, lambda layer: replacement if layer is replaced else layer
-    )
+    new, _ = rebuilt(model, replaced, replacement)
     assert internals.mask_of(new[0]) is not None
     extended = keras.Model(inputs, layers.LSTM(2)(new[0]))
     assert replacement in extended.layers
@@ -264,7 +293,9 @@ def test_functional_like_does_not_run_the_users_init():
     model = functional()
     NeverTwice.made = 0
     model = NeverTwice(model.input, model.output, name="mine")
-    new = internals.functional_like(model, model.input, model.output)
+    new = internals.functional_like(
+        model, NeverTwice, model.input, model.output
+    )
     assert type(new) is NeverTwice
     assert (new.name, NeverTwice.made) == ("mine", 1)
     assert [v.path for v in new.weights] == [v.path for v in model.weights]
@@ -280,11 +311,29 @@ def test_sequential_like_does_not_run_the_users_init():
             super().__init__([keras.Input((2,)), layers.Dense(3)])
 
     model = Once()
-    new = internals.sequential_like(model, [model.inputs[0], *model.layers])
+    new = internals.sequential_like(
+        model, Once, model._layers, model.inputs[0], model.outputs[0]
+    )
     assert type(new) is Once
     assert new.name == model.name
     assert new.layers == model.layers
     assert new.built
+    assert len(model.layers[0]._inbound_nodes) == 1
+
+
+def test_rebuilt_model_is_as_trainable_as_the_users():
+    model = functional()
+    cls = internals.rebuilt_model_class(model)
+    new = internals.functional_like(model, cls, model.input, model.output)
+    internals.carry_over(model, new, lambda layer: layer)
+    assert internals.original_of(new) is model
+    assert isinstance(new, type(model))
+    assert new.__class__ is type(model)
+    assert internals.rebuilt_model_class(new) is cls
+    model.trainable = False
+    assert new.trainable is False
+    new.trainable = True
+    assert model.trainable is True
 
 
 def test_carry_over():
@@ -294,7 +343,9 @@ def test_carry_over():
     model.held = {"a": [head], "b": (head, 3)}
     model.supports_jit = False
     vars(model)["_trainable"] = False
-    new = internals.functional_like(model, model.input, model.output)
+    new = internals.functional_like(
+        model, type(model), model.input, model.output
+    )
     internals.carry_over(
         model, new, lambda layer: other if layer is head else layer
     )

@@ -18,7 +18,7 @@ from paths import SUPPORT
 from penalty_cases import CASES
 
 from keras_actpen import penalties
-from keras_actpen.penalties.base import REDUCTIONS, snake_case
+from keras_actpen.penalties.base import snake_case
 
 CLASSES = sorted({case.cls for case in CASES}, key=lambda cls: cls.__name__)
 HUGE = 6e4  # float16 ends at 65504
@@ -48,8 +48,8 @@ def random_mask(case, seed=1):
     return mask
 
 
-def masked_formula(case, mask, reduction):
-    """The formula on what `mask` leaves, divided as `reduction` says."""
+def masked_formula(formula_of_all, case, mask, reduction):
+    """A formula on what `mask` leaves, divided as `reduction` says."""
 
     def formula(h):
         batch = h.shape[0]
@@ -58,8 +58,8 @@ def masked_formula(case, mask, reduction):
         else:
             h = h[mask]
         if reduction == "batch":
-            return case.formula(h) * h.shape[0] / batch
-        return case.formula(h)
+            return formula_of_all(h) * h.shape[0] / batch
+        return formula_of_all(h)
 
     return formula
 
@@ -123,7 +123,7 @@ def test_value_equals_the_formula(case, kind, dtype):
 def test_gradient_equals_central_differences(case):
     h = case.random(3)
     _, gradient = value_and_gradient(case.make(), h)
-    expected = central_differences(case.formula, h)
+    expected = central_differences(case.sloped, h)
     assert np.abs(expected).max() > 0
     assert_gradients_agree(gradient, expected)
 
@@ -136,7 +136,7 @@ def test_gradient_where_all_activations_are_equal(case, value):
     if case.at_ties is not None:
         expected = case.at_ties(h.astype("float64"))
     else:
-        expected = central_differences(case.formula, h)
+        expected = central_differences(case.sloped, h)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -174,13 +174,15 @@ def test_masked_positions_do_not_count(case, garbage):
     mask, penalty = random_mask(case), case.make()
     h = case.random()
     h[~mask] = garbage
-    formula = masked_formula(case, mask, penalty.reduction)
+    arguments = case, mask, penalty.reduction
+    formula = masked_formula(case.formula, *arguments)
+    sloped = masked_formula(case.sloped, *arguments)
     value, gradient = value_and_gradient(lambda h: penalty(h, mask), h)
     clean = np.where(np.isfinite(h), h, 0).astype("float64")
     np.testing.assert_allclose(value, formula(clean), rtol=1e-5, atol=1e-6)
     assert (gradient[~mask] == 0).all()
     if garbage == 0:
-        assert_gradients_agree(gradient, central_differences(formula, clean))
+        assert_gradients_agree(gradient, central_differences(sloped, clean))
     else:
         assert np.isfinite(gradient).all()
 
@@ -216,11 +218,15 @@ def test_a_mask_of_single_units_is_refused_where_positions_count():
     assert value_of(penalties.L1(1.0), h, mask) == 5 / 2
     message = (
         "Invalid value received for argument `mask`. Expected a mask of "
-        "positions, of rank 1 at most: this penalty has one value a "
+        "positions, of rank 1 at most: this penalty has one value per "
         "position, which a mask of single units cannot count out. Received: "
         "a mask of shape (2, 3)"
     )
-    for penalty in (penalties.LInf(reduction="mean"), penalties.DeCov()):
+    for penalty in (
+        penalties.LInf(reduction="mean"),
+        penalties.L1(reduction="position"),
+        penalties.DeCov(),
+    ):
         with pytest.raises(ValueError, match=exactly(message)):
             penalty(h, mask)
 
@@ -232,15 +238,17 @@ def test_a_mask_of_single_units_is_refused_where_positions_count():
 )
 def test_reductions(case):
     h = case.random()
-    values = {r: value_of(case.make(reduction=r), h) for r in REDUCTIONS}
-    default = case.formula(h.astype("float64"))
-    own = case.make().reduction
-    total = default * {"batch": len(h), "mean": case.count(h)}[own]
-    expected = {
-        "batch": total / len(h),
-        "mean": total / case.count(h),
-        "sum": total,
+    divisors = {
+        "batch": len(h),
+        "mean": case.count(h),
+        "sum": 1,
+        "position": h[..., 0].size,
     }
+    if case.cls is penalties.TotalVariation:
+        del divisors["position"]  # its pairs are no positions
+    total = case.formula(h.astype("float64")) * divisors[case.make().reduction]
+    expected = {name: total / number for name, number in divisors.items()}
+    values = {r: value_of(case.make(reduction=r), h) for r in divisors}
     assert values == pytest.approx(expected, rel=1e-5)
 
 
@@ -283,7 +291,7 @@ def test_float64_stays_float64(case):
 
 
 @every_case
-def test_serialises(case):
+def test_serializes(case):
     penalty = case.make(0.25, name="mine")
     description = json.loads(json.dumps(penalties.serialize(penalty)))
     assert description["registered_name"] == f"keras_actpen>{case.cls.__name__}"
@@ -322,6 +330,7 @@ def test_snake_case_names():
         "Huber": "huber",
         "KLSparsity": "kl_sparsity",
         "Kurtosis": "kurtosis",
+        "L0": "l0",
         "L1": "l1",
         "L1L2": "l1_l2",
         "L2": "l2",
@@ -398,7 +407,8 @@ def test_bad_coefficients(cls, coefficient, error, received):
             lambda: penalties.L1(0.1, reduction="average"),
             ValueError,
             "Invalid value received for argument `reduction`. Expected one "
-            "of ('batch', 'mean', 'sum'). Received: reduction='average'",
+            "of ('batch', 'mean', 'sum', 'position'). Received: "
+            "reduction='average'",
         ),
         (
             lambda: penalties.L1(0.1, name="a/b"),
@@ -518,10 +528,12 @@ def test_bad_coefficients(cls, coefficient, error, received):
             "keras.ops.sum(h ** 4)`. Received: function='l2' (of type str)",
         ),
         (
-            lambda: penalties.get(penalties.L1),
+            lambda: penalties.get(keras.layers.Dense),
             TypeError,
-            "Invalid type received for argument `penalty`. Expected an "
-            "instance, for example L1(0.01). Received: the class L1",
+            "Invalid type received for argument `penalty`. Expected a "
+            "Penalty or a keras Regularizer. Received: "
+            "penalty=<class 'keras.src.layers.core.dense.Dense'> (of type "
+            "type)",
         ),
         (
             lambda: penalties.get(0.01),
@@ -564,18 +576,23 @@ def test_messages(make, error, message):
 
 KL_EXPECTED = (
     "a layer whose values are known to lie in [0, 1], for example one with a "
-    "sigmoid activation (say KLSparsity(activation='tanh') for tanh, "
-    "activation='sigmoid' where you know better)"
+    "sigmoid activation"
+)
+KL_ADVICE = (
+    ". Write KLSparsity(activation='tanh') for values in [-1, 1], "
+    "KLSparsity(activation='sigmoid') for values in [0, 1] of a layer without "
+    "an `activation`, or a penalty for any activation, such as L1 or Hoyer"
 )
 TANH_EXPECTED = (
     "with activation='tanh' a layer whose values lie in [-1, 1], for example "
     "one with a tanh activation"
 )
 LOGITS_EXPECTED = "logits, a layer with a linear activation"
-ROUTER_EXPECTED = (
-    "probabilities, a layer with a softmax activation (say "
-    "LoadBalance(activation='linear') for logits, activation='softmax' where "
-    "you know better)"
+ROUTER_EXPECTED = "probabilities, a layer with a softmax activation"
+ROUTER_ADVICE = (
+    ". Write LoadBalance(activation='linear') for logits, "
+    "LoadBalance(activation='softmax') for the probabilities of a layer "
+    "without an `activation`"
 )
 NO_ACTIVATION = "the output of a layer without an `activation`"
 PREACTIVATION = "the layer's pre-activation"
@@ -611,23 +628,49 @@ def broken(x):
 WRONG_TARGETS = [
     (P, (None, 8), name, "output", expected, received)
     for P, name, expected, received in [
-        (penalties.KLSparsity(), "relu", KL_EXPECTED, after("relu")),
-        (penalties.KLSparsity(), "relu6", KL_EXPECTED, after("relu6")),
-        (penalties.KLSparsity(), "tanh", KL_EXPECTED, after("tanh")),
-        (penalties.KLSparsity(), "linear", KL_EXPECTED, after("linear")),
-        (penalties.KLSparsity(), None, KL_EXPECTED, NO_ACTIVATION),
-        (penalties.KLSparsity(), broken, KL_EXPECTED, after("broken")),
+        (
+            penalties.KLSparsity(),
+            "relu",
+            KL_EXPECTED,
+            after("relu") + KL_ADVICE,
+        ),
+        (
+            penalties.KLSparsity(),
+            "relu6",
+            KL_EXPECTED,
+            after("relu6") + KL_ADVICE,
+        ),
+        (
+            penalties.KLSparsity(),
+            "tanh",
+            KL_EXPECTED,
+            after("tanh") + KL_ADVICE,
+        ),
+        (
+            penalties.KLSparsity(),
+            "linear",
+            KL_EXPECTED,
+            after("linear") + KL_ADVICE,
+        ),
+        (penalties.KLSparsity(), None, KL_EXPECTED, NO_ACTIVATION + KL_ADVICE),
+        (
+            penalties.KLSparsity(),
+            broken,
+            KL_EXPECTED,
+            after("broken") + KL_ADVICE,
+        ),
         (
             penalties.KLSparsity(activation="sigmoid"),
             "relu",
             KL_EXPECTED,
-            after("relu"),
+            after("relu") + KL_ADVICE,
         ),
         (
             penalties.KLSparsity(activation="tanh"),
             "relu",
             TANH_EXPECTED,
-            after("relu"),
+            after("relu")
+            + ". Write a penalty for any activation, such as L1 or Hoyer",
         ),
         (penalties.ZLoss(), "softmax", LOGITS_EXPECTED, not_logits("softmax")),
         (penalties.ZLoss(), "relu", LOGITS_EXPECTED, not_logits("relu")),
@@ -638,9 +681,24 @@ WRONG_TARGETS = [
             not_logits("softmax"),
         ),
         (penalties.VIB(), "relu", LOGITS_EXPECTED, not_logits("relu")),
-        (penalties.LoadBalance(), "linear", ROUTER_EXPECTED, after("linear")),
-        (penalties.LoadBalance(), "sigmoid", ROUTER_EXPECTED, after("sigmoid")),
-        (penalties.LoadBalance(), None, ROUTER_EXPECTED, NO_ACTIVATION),
+        (
+            penalties.LoadBalance(),
+            "linear",
+            ROUTER_EXPECTED,
+            after("linear") + ROUTER_ADVICE,
+        ),
+        (
+            penalties.LoadBalance(),
+            "sigmoid",
+            ROUTER_EXPECTED,
+            after("sigmoid") + ROUTER_ADVICE,
+        ),
+        (
+            penalties.LoadBalance(),
+            None,
+            ROUTER_EXPECTED,
+            NO_ACTIVATION + ROUTER_ADVICE,
+        ),
         (
             penalties.LoadBalance(activation="linear"),
             "softmax",
@@ -676,7 +734,7 @@ WRONG_TARGETS = [
         "sigmoid",
         "preactivation",
         KL_EXPECTED,
-        PREACTIVATION,
+        PREACTIVATION + KL_ADVICE,
     ),
     (
         penalties.TotalVariation(),
@@ -848,7 +906,7 @@ def test_user_penalties(penalty, name, scale):
     "user",
     [FourthPower(0.5), fourth_power, keras.regularizers.L1L2(0.1, 0.2)],
 )
-def test_user_penalties_serialise(user):
+def test_user_penalties_serialize(user):
     penalty = penalties.get(user)
     description = json.loads(json.dumps(penalties.serialize(penalty)))
     copy = penalties.deserialize(description)
@@ -865,7 +923,7 @@ def test_a_regularizer_is_divided_by_the_batch():
     np.testing.assert_allclose(value_of(penalty, h), expected, rtol=1e-6)
 
 
-def test_a_serialised_regularizer_is_a_penalty():
+def test_a_serialized_regularizer_is_a_penalty():
     regularizer = keras.regularizers.L2(0.1)
     description = keras.saving.serialize_keras_object(regularizer)
     penalty = penalties.get(description)

@@ -17,6 +17,8 @@ from keras_actpen import (
     watch_activations,
 )
 
+pytestmark = pytest.mark.one_backend
+
 EPOCHS = 3
 
 

@@ -1,5 +1,6 @@
 """Rules that say what is wrong with a layer."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -21,6 +22,8 @@ from keras_actpen.statistics.findings import (
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
+pytestmark = pytest.mark.one_backend
+
 OUTPUT = ActivationSpec()
 
 
@@ -36,7 +39,7 @@ def snapshot(activations):
     return StatisticsSnapshot(
         count=finite.size,
         mean=finite.mean(),
-        m2=((finite - finite.mean()) ** 2).sum(),
+        variance=((finite - finite.mean()) ** 2).mean(),
         minimum=finite.min(),
         maximum=finite.max(),
         zeros=int((finite == 0).sum()),
@@ -135,7 +138,7 @@ def test_exploding_activations():
 def test_saturated_activations(activation, bounded):
     middle = bounded(0.0)
     h = bounded(6 * normal())
-    share = saturated_share(snapshot(h).histogram, activation)
+    share = saturated_share(snapshot(h), activation)
     # Beyond 90 % of the way from the middle to a bound; how the values lie in
     # the bucket that holds an end of that is not known.
     bucket = (h.max() - h.min()) / 30
@@ -154,16 +157,30 @@ def test_saturated_activations(activation, bounded):
 
 @pytest.mark.parametrize(("value", "share"), [(0.95, 1.0), (0.5, 0.0)])
 def test_saturation_of_equal_values(value, share):
-    histogram = snapshot(np.full((3, 2), value)).histogram
-    assert saturated_share(histogram, "tanh") == share
+    seen = snapshot(np.full((3, 2), value))
+    assert saturated_share(seen, "tanh") == share
+
+
+@pytest.mark.parametrize(
+    ("activation", "share"), [("hard_sigmoid", 0.75), ("tanh", 0.0)]
+)
+def test_saturation_at_exactly_0(activation, share):
+    """A bound of hard_sigmoid is 0, which the histogram leaves out."""
+    h = np.full((SAMPLES_TO_BE_DEAD, 8), 0.5)
+    h[:, :6] = 0
+    assert saturated_share(snapshot(h), activation) == share
+    kinds = list(found(of_activations(h, activation=activation)))
+    assert ("saturated" in kinds) == (share >= 0.5)
+    zeros = snapshot(np.zeros((3, 2)))
+    assert saturated_share(zeros, activation) == float(share > 0)
 
 
 def test_activations_without_two_bounds_do_not_saturate():
-    histogram = snapshot(normal()).histogram
-    assert math.isnan(saturated_share(histogram, "relu"))
-    assert math.isnan(saturated_share(histogram, ""))
-    assert math.isnan(saturated_share(np.zeros((0, 3)), "tanh"))
-    assert saturated_share(histogram, "tanh") > 0
+    seen = snapshot(normal())
+    assert math.isnan(saturated_share(seen, "relu"))
+    assert math.isnan(saturated_share(seen, ""))
+    assert math.isnan(saturated_share(StatisticsSnapshot(), "tanh"))
+    assert saturated_share(seen, "tanh") > 0
 
 
 def test_dominating_penalty():
@@ -206,16 +223,23 @@ def test_the_penalty_of_a_layer_that_seems_dead_is_not_negligible():
     assert only.kind == "negligible"
 
 
-def test_dead_units_of_a_longer_time():
-    alive = normal(samples=SAMPLES_TO_BE_DEAD // 2)
-    h = alive.copy()
-    h[:, :50] = 0
-    period = {OUTPUT: snapshot(h)}
-    twice = {OUTPUT: snapshot(h).merge(snapshot(h))}
-    evidence = Evidence("dense_4", statistics=period, longer=twice)
-    assert found(evidence) == {"dead": (0.5, 0.5, "50 % of units are dead")}
-    once = {OUTPUT: snapshot(alive).merge(snapshot(h))}
-    assert found(Evidence("dense_4", statistics=period, longer=once)) == {}
+def test_dead_units_by_the_positions_since_they_fired():
+    """Not by the instrumented steps, on which all seem dead here."""
+    since = np.repeat([0, 99, 100, 250], 25)
+    period = dataclasses.replace(
+        snapshot(np.zeros((10, 100))), since_fired=since, positions=250
+    )
+
+    def dead(**changes):
+        seen = dataclasses.replace(period, **changes)
+        return found(Evidence("d", statistics={OUTPUT: seen})).get("dead")
+
+    # All positions that were seen: those that never fired.
+    assert dead() is None
+    assert dead(dead_after=100) == (0.5, 0.5, "50 % of units are dead")
+    # Too few to say so.
+    assert dead(dead_after=99) is None
+    assert dead(positions=99) is None
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, math.inf, math.nan])

@@ -10,13 +10,13 @@ from keras import layers, ops
 from optional_by_hand import assert_values, expected
 
 from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.statistics.covariance_spectrum import MOST_UNITS
 from keras_actpen.statistics.optional import (
     CURVES,
     DEFINITIONS,
     STATES,
     check_names,
 )
-from keras_actpen.statistics.optional.spectra import MOST_UNITS
 
 UNITS = 5
 OUTPUT, PREACTIVATION = ActivationSpec(), ActivationSpec("preactivation")
@@ -177,7 +177,7 @@ def test_reset_forgets_everything():
 
 
 def test_counts_are_exact_beyond_int32():
-    (quantiles,) = [s for k, s in states().items() if "Quantiles" in str(k)]
+    (quantiles,) = [s for k, s in states().items() if "Quantile" in str(k)]
     words = np.zeros(quantiles.counts.shape, "int32")
     zeros = words.shape[1] // 2
     words[:, zeros] = 2**20 - 1, 2**24
@@ -258,7 +258,7 @@ def test_names():
 
 
 def test_activations_have_the_names_that_the_bounds_go_by():
-    from keras_actpen.statistics.optional.saturation import BOUNDS
+    from keras_actpen.statistics.saturated_fraction import BOUNDS
 
     for name in ("tanh", "hard_tanh", "softsign", "sigmoid", "hard_sigmoid"):
         assert keras.activations.get(name).__name__ in BOUNDS

@@ -22,8 +22,12 @@ from benchmarks.effects.claims import (
     judge,
     strongest_at_equal_accuracy,
 )
+from benchmarks.effects.groups import Spread, grouped
+from benchmarks.effects.report import Findings
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import NONE, Effort, Row
+
+pytestmark = pytest.mark.one_backend
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "effects.json"
@@ -81,7 +85,8 @@ def test_experiment_yields_finite_rows(name, monkeypatch):
     assert {row.experiment for row in rows} == {name}
     assert {row.seed for row in rows} == {0}
     # One row for each arm and strength.
-    assert len(report.groups(rows)) == len(rows) >= len(arms) >= 3
+    groups = {(group.arm, group.strength) for group in grouped(rows)}
+    assert len(groups) == len(rows) >= len(arms) >= 3
     assert {*experiment.axes} <= {*experiment.columns}
     for row in rows:
         assert {*row.values} == {*experiment.columns} == {*row.validation}
@@ -94,7 +99,7 @@ def test_experiment_yields_finite_rows(name, monkeypatch):
         assert claim.relative in ("difference", "ratio")
         assert math.isfinite(claim.low) or math.isfinite(claim.high)
         if claim.strength is not None:
-            assert (claim.arm, claim.strength) in report.groups(rows)
+            assert (claim.arm, claim.strength) in groups
 
 
 def test_trainings_start_from_the_same_weights():
@@ -177,22 +182,20 @@ def test_summary_says_what_was_not_seen():
         "Hoyer": (0.1, 9.5),
     }
     rows = [
-        {
-            "experiment": "sparsity",
-            "arm": arm,
-            "strength": 0.3,
-            "seed": seed,
-            "values": {
-                "accuracy": 0.9,
-                "zero_share": zeros + seed / 1000,
-                "norm": norm,
-            },
-            "validation": {},
-        }
+        Row(
+            "sparsity",
+            arm,
+            0.3,
+            seed,
+            {"accuracy": 0.9, "zero_share": zeros + seed / 1000, "norm": norm},
+            {},
+        )
         for arm, (zeros, norm) in values.items()
         for seed in range(3)
     ]
-    results = {"environments": {}, "rows": rows}
+    findings = Findings.of(SHOWN, rows)
+    results = report.merged(report.EMPTY, {}, findings)
+    assert report.loaded(results) == [findings]
     assert report.summary(results).splitlines() == [
         "| claim |  | measured |",
         "| --- | ---: | ---: |",
@@ -205,13 +208,27 @@ def test_summary_says_what_was_not_seen():
         "",
         "Seen were 5 of all 6 claims. Not seen: Hoyer makes zeros (sparsity).",
     ]
-    entries = report.with_verdicts(results)["claims"]
+    entries = results["claims"]
     assert [entry["seen"] for entry in entries] == [True] * 3 + [False] + [
         True
     ] * 2
-    # JSON has no infinities.
-    assert entries[0]["claim"]["high"] is None
-    json.dumps(entries, allow_nan=False)
+    assert report.merged(results, {}, findings) == results
+    # JSON has neither infinities nor NaN.
+    json.dumps(results, allow_nan=False)
+
+
+def test_groups_are_means_and_deviations_over_the_seeds():
+    rows = [*CONTROL, *rows_of("L1", [0.3, 0.4, 0.8], strength=2.0)]
+    control, group = grouped(rows)
+    assert (control.arm, control.strength) == (NONE, 0.0)
+    assert (group.arm, group.strength, group.seeds) == ("L1", 2.0, [0, 1, 2])
+    assert group.values["zero_share"] == Spread(
+        pytest.approx(0.5), pytest.approx(np.std([0.3, 0.4, 0.8], ddof=1))
+    )
+    assert group.validation == pytest.approx(
+        {"zero_share": 0.5, "accuracy": 0.9}
+    )
+    assert str(group.values["zero_share"]) == "0.5 ± 0.3"
 
 
 def test_strengths_are_chosen_on_validation_digits():
@@ -223,15 +240,15 @@ def test_strengths_are_chosen_on_validation_digits():
         *rows_of("L2", [0.9, 0.9, 0.9], strength=1.0, accuracy=0.1),
         *rows_of("L2", [0.5, 0.5, 0.5], strength=2.0, accuracy=0.2),
     ]
-    choose = strongest_at_equal_accuracy
-    assert chosen(rows, "L1", choose) == 2.0
+    groups, choose = grouped(rows), strongest_at_equal_accuracy
+    assert chosen(groups, "L1", choose) == 2.0
     # All cost too much: the one that costs least.
-    assert chosen(rows, "L2", choose) == 2.0
-    assert chosen(rows, "L1", closest("zero_share", 0.8)) == 3.0
-    assert chosen(rows, NONE, choose) == 0.0
+    assert chosen(groups, "L2", choose) == 2.0
+    assert chosen(groups, "L1", closest("zero_share", 0.8)) == 3.0
+    assert chosen(groups, "L1", None) is None
+    assert chosen(groups, NONE, choose) == 0.0
     claim = Claim("more", "zero_share", "L1", low=0, strength=3.0)
-    assert judge(claim, rows, choose).arm == [0.9] * 3
-    assert judge(claim, rows, choose).strengths == [3.0, 0.0]
+    assert judge(claim, rows, choose).arm.mean == pytest.approx(0.9)
 
 
 def test_measures_of_activations():
@@ -295,14 +312,16 @@ def test_command_reports_and_keeps_other_experiments(tmp_path, monkeypatch):
         command.main(["--quick", "--only", name, "--output", str(tmp_path)])
     results = json.loads((tmp_path / "effects.json").read_text())
     assert {*results["environments"]} == {"confidence", "sparsity"}
-    assert {row["experiment"] for row in results["rows"]} == {
+    assert {group["experiment"] for group in results["groups"]} == {
         "confidence",
         "sparsity",
     }
-    judged = [verdict for _, verdict in report.verdicts(results)]
-    assert [entry["seen"] for entry in results["claims"]] == [
-        verdict.seen for verdict in judged
-    ]
+    seen = {(e["experiment"], e["claim"]): e["seen"] for e in results["claims"]}
+    assert seen == {
+        (found.experiment.name, verdict.claim.text): verdict.seen
+        for found in report.loaded(results)
+        for verdict in found.verdicts
+    }
     text = (tmp_path / "effects.md").read_text()
     assert report.summary(results) in text
     assert text.index("## sparsity") < text.index("## confidence")
@@ -325,6 +344,11 @@ def test_readme_and_report_show_the_recorded_results(tmp_path):
     results = json.loads(RESULTS.read_text())
     assert {*results["environments"]} == {*EXPERIMENTS}
     assert all(e["effort"] == "full" for e in results["environments"].values())
+    claims = [claim for e in EXPERIMENTS.values() for claim in e.claims]
+    assert [entry["claim"] for entry in results["claims"]] == [
+        claim.text for claim in claims
+    ]
+    assert RESULTS.stat().st_size < 60_000
     assert report.summary(results) in (ROOT / "docs/effects.md").read_text()
     assert RESULTS.with_suffix(".md").read_text() == report.markdown(results)
     plots.plot(results, tmp_path / "effects.png")

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.examples import command_line
 
+pytestmark = pytest.mark.one_backend
+
 EXAMPLES = Path(__file__).parents[2] / "benchmarks" / "examples"
 NAMES = sorted(
     path.stem

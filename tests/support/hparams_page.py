@@ -38,7 +38,7 @@ def rows(log_dir, sort_by=None, descending=False):
         RequestContext(), "", True, metadata, []
     )
     titles = {
-        (info.name.group, info.name.tag): info.display_name
+        (info.name.group, info.name.tag): info.name.tag.removeprefix("hparams/")
         for info in experiment.metric_infos
     }
     request = api_pb2.ListSessionGroupsRequest(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_actpen.statistics.optional import DEFINITIONS
-from keras_actpen.statistics.optional.quantiles import (
+from keras_actpen.statistics.quantile_sketch import (
     RELATIVE_ACCURACY,
     SHARES,
 )

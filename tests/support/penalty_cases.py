@@ -123,6 +123,16 @@ def moments(h):
     return np.mean(h.mean(axis=0) ** 2 + (deviation - 1) ** 2)
 
 
+def steps(h, threshold):
+    return np.sum(h > threshold) / positions(h)
+
+
+def smooth_steps(h, threshold, bandwidth):
+    """What the straight-through gradient of `steps` is the slope of."""
+    ramp = (h - threshold) / bandwidth + 0.5
+    return np.sum(np.clip(ramp, 0, 1)) / positions(h)
+
+
 def kurtosis(h, target):
     standard = (h - h.mean()) / np.sqrt(h.var() + 1e-8)
     return (np.mean(standard**4) - target) ** 2
@@ -155,6 +165,8 @@ class Case:
     count: Callable[[np.ndarray], int] | None = None
     # What a mask leaves: positions, leading time steps, or whole samples.
     masks: str = "positions"
+    # What its gradient is the slope of, where that is not the formula.
+    slope: Callable[[np.ndarray], Any] | None = None
     # Gradient at all-equal activations, where central differences jump.
     at_ties: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -168,6 +180,10 @@ class Case:
             arguments["coefficient"] = coefficient
             return self.cls(**self.arguments, **arguments)
         return self.cls(coefficient, **self.arguments, **arguments)
+
+    @property
+    def sloped(self):
+        return self.slope or self.formula
 
     def random(self, seed=0, shape=None):
         h = np.random.default_rng(seed).normal(size=shape or self.shape)
@@ -188,9 +204,31 @@ def evenly(share):
 
 P = penalties
 MAPS = (4, 3, 4, 2)
+WEIGHTS = [0.5, 0.0, 2.0, 1.0, 3.0, 0.25]
+THRESHOLDS = [0.5, 0.6, 0.9, 1.2, 0.0, 0.8]
 
 CASES = [
     Case(P.L1, lambda h: per_batch(np.abs(h), h), count=elements),
+    Case(
+        P.L1,
+        lambda h: per_batch(np.array(WEIGHTS) * np.abs(h), h),
+        {"unit_weights": WEIGHTS},
+        count=elements,
+    ),
+    Case(
+        P.L0,
+        lambda h: steps(h, 0.5),
+        {"threshold": 0.5, "bandwidth": 0.6},
+        count=elements,
+        slope=lambda h: smooth_steps(h, 0.5, 0.6),
+    ),
+    Case(
+        P.L0,
+        lambda h: steps(h, np.array(THRESHOLDS)),
+        {"threshold": THRESHOLDS, "bandwidth": 0.7},
+        count=elements,
+        slope=lambda h: smooth_steps(h, np.array(THRESHOLDS), 0.7),
+    ),
     Case(P.L2, lambda h: per_batch(h**2, h), count=elements),
     Case(
         P.L1L2,

@@ -61,7 +61,7 @@ def terms_only(where, callback):
 def everything(before, after):
     eval(before, NAMES)
     with wandb.init(project="p", mode="offline"):
-        fit(PenaltyMonitor("logs"))
+        fit(PenaltyMonitor("logs", images=True))
         eval(after, NAMES)
         eval(after.replace("train", "validation"), NAMES)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import types
 import warnings
 from pathlib import Path
 
@@ -31,11 +32,22 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_oracle
 from tensorboard.plugins.text import summary_v2 as text_oracle
 from tensorboard.util import tensor_util
 
-from keras_actpen.tensorboard import dashboards, event_file, events
+from keras_actpen.tensorboard import (
+    custom_scalars,
+    event_file,
+    events,
+    hparams_row,
+)
 from keras_actpen.tensorboard.event_file import EventWriter
+
+pytestmark = pytest.mark.one_backend
 
 PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 BUCKETS = np.array([[-1.5, 0.1, 3], [0.1, 1 / 3, 0], [1 / 3, 2e9, 2**40]])
+# What the rows need to know of a layer.
+PENALIZED = types.SimpleNamespace(
+    terms={"l2": None}, coefficients={"l2": np.float32(0.3)}
+)
 FULL_DISK = "[Errno 28] No space left on device"
 
 
@@ -87,22 +99,22 @@ def migrated(value):
 
 
 def every_kind():
-    chart = dashboards.multiline_chart("penalties", ["penalty/a.b/l2"])
-    margin = dashboards.margin_chart("range", "mean", "min", "max")
+    chart = custom_scalars.multiline_chart("penalties", ["penalty/a.b/l2"])
+    margin = custom_scalars.margin_chart("range", "mean", "min", "max")
     return [
         events.scalar("penalty/d/l2", 1 / 3, "a *scalar*"),
         events.histogram("activation.values/d", BUCKETS, "a histogram"),
         events.text("actpen/attached", "| a |\n|---|\n| ü |", "a text"),
         events.image("actpen/dead", PIXELS, "an image"),
-        dashboards.custom_scalars_layout(
+        custom_scalars.layout_of(
             [("d", [chart, margin]), ("e", [])], unfolded=1
         ),
-        dashboards.hparams_config(
-            {"d/l2": "coefficient"},
-            {("train", "actpen/task_loss"): dashboards.Column("task", "loss")},
+        events.plugin_tensor(
+            "keras_actpen", "keras_actpen/units/d", BUCKETS[0].astype("f2"), "a"
         ),
-        dashboards.session_start({"d/l2": np.float32(0.5), "on": "output"}),
-        dashboards.session_end("failure"),
+        events.plugin_tensor("keras_actpen", "keras_actpen/model", "{}", "b"),
+        *hparams_row.session_start({"d": PENALIZED}, "trial 7"),
+        *hparams_row.session_end(),
     ]
 
 
@@ -142,9 +154,7 @@ def test_text_is_that_of_tensorboard():
     assert value == migrated(oracle) == migrated(value)
 
 
-@pytest.mark.parametrize(
-    "shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4), (1, 300, 3)]
-)
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 300, 3)])
 def test_image_shows_the_same_pixels(shape):
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     value = events.image("i", pixels)
@@ -152,16 +162,22 @@ def test_image_shows_the_same_pixels(shape):
     width, height, png = value.tensor.string_val
     assert (width, height) == (str(shape[1]).encode(), str(shape[0]).encode())
     with PIL.Image.open(io.BytesIO(png)) as decoded:
-        assert decoded.mode == {1: "L", 3: "RGB", 4: "RGBA"}[(*shape, 1)[2]]
-        np.testing.assert_array_equal(
-            np.asarray(decoded).reshape(shape), pixels
-        )
+        assert decoded.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(decoded), pixels)
 
 
-def test_image_takes_png_bytes():
-    assert events.image("i", events.encode_png(PIXELS)) == events.image(
-        "i", PIXELS
-    )
+@pytest.mark.parametrize("data", ["ü", np.arange(6, dtype="f2")])
+def test_data_of_a_plugin_keep_their_type(data):
+    value = events.plugin_tensor("p", "p/t", data, "why")
+    assert value.metadata.plugin_data.plugin_name == "p"
+    assert value.metadata.summary_description == "why"
+    assert value.metadata.data_class == summary_pb2.DATA_CLASS_TENSOR
+    stored = tensor_util.make_ndarray(value.tensor)
+    if isinstance(data, str):
+        assert stored.item().decode() == data
+    else:
+        assert stored.dtype == data.dtype
+        np.testing.assert_array_equal(stored, data)
 
 
 def test_image_is_that_of_tensorflow(tmp_path):
@@ -188,15 +204,15 @@ def test_image_is_that_of_tensorflow(tmp_path):
 
 def test_layout_parses_back():
     layout = layout_pb2.Layout.FromString(
-        dashboards.custom_scalars_layout(
+        custom_scalars.layout_of(
             [
                 (
                     "enc/dense_4",
                     [
-                        dashboards.multiline_chart(
+                        custom_scalars.multiline_chart(
                             "penalties", ["penalty/enc/dense_4/l2", "a.b"]
                         ),
-                        dashboards.margin_chart("values", "m", "lo", "up"),
+                        custom_scalars.margin_chart("values", "m", "lo", "up"),
                     ],
                 ),
                 ("head", []),
@@ -216,49 +232,30 @@ def test_layout_parses_back():
 
 
 def test_layout_is_unfolded_unless_told_otherwise():
-    value = dashboards.custom_scalars_layout([("a", []), ("b", [])])
+    value = custom_scalars.layout_of([("a", []), ("b", [])])
     layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
     assert [category.closed for category in layout.category] == [False, False]
 
 
 def test_hparams_parse_back():
-    *_, config, start, end = every_kind()
-    experiment = hparams_metadata.parse_experiment_plugin_data(
-        config.metadata.plugin_data.content
-    )
-    (info,) = experiment.hparam_infos
-    assert (info.name, info.description) == ("d/l2", "coefficient")
-    assert info.type == api_pb2.DATA_TYPE_FLOAT64
-    (metric,) = experiment.metric_infos
-    assert (metric.name.group, metric.name.tag) == ("train", "actpen/task_loss")
-    assert (metric.display_name, metric.description) == ("task", "loss")
+    *_, start, end = every_kind()
     session = hparams_metadata.parse_session_start_info_plugin_data(
         start.metadata.plugin_data.content
     )
+    assert session.group_name == "trial 7"
     assert {
         name: getattr(value, value.WhichOneof("kind"))
         for name, value in session.hparams.items()
-    } == {"d/l2": 0.5, "on": "output"}
+    } == {"penalty terms": 1.0, "d/l2": 0.3}  # not 0.30000001192092896
     ended = hparams_metadata.parse_session_end_info_plugin_data(
         end.metadata.plugin_data.content
     )
-    assert ended.status == api_pb2.STATUS_FAILURE
+    assert ended.status == api_pb2.STATUS_SUCCESS
     assert ended.end_time_secs >= session.start_time_secs > 0
 
 
-def test_sessions_of_one_trial_share_a_group():
-    def group(*args, **kwargs):
-        start = dashboards.session_start(*args, **kwargs)
-        return hparams_metadata.parse_session_start_info_plugin_data(
-            start.metadata.plugin_data.content
-        ).group_name
-
-    assert group({"a": 1.0}) == group({"a": 1.0}) != group({"a": 2.0})
-    assert group({"a": 1.0}, trial="trial 7") == "trial 7"
-
-
 def test_trial_names_tell_runs_apart(tmp_path, monkeypatch):
-    name = dashboards.trial_name
+    name = hparams_row.trial_name
     names = [
         name(tmp_path / place / "l2=0.1", run)
         for place in "ab"
@@ -287,31 +284,6 @@ def test_trial_names_tell_runs_apart(tmp_path, monkeypatch):
             "Invalid value received for argument `buckets`. Expected finite "
             "edges and counts; count NaN and infinities apart. Received: "
             "buckets=[[0.0, inf, 1.0]]",
-        ),
-        (
-            lambda: events.image("i", np.zeros((3, 3, 2), np.uint8)),
-            "Invalid value received for argument `pixels`. Expected a uint8 "
-            "array of shape (height, width) or (height, width, channels) with "
-            "1, 3 or 4 channels. Received: an array of dtype uint8 and shape "
-            "(3, 3, 2)",
-        ),
-        (
-            lambda: events.image("i", np.zeros((3, 3))),
-            "Invalid value received for argument `pixels`. Expected a uint8 "
-            "array of shape (height, width) or (height, width, channels) with "
-            "1, 3 or 4 channels. Received: an array of dtype float64 and "
-            "shape (3, 3)",
-        ),
-        (
-            lambda: events.image("i", b"GIF89a..."),
-            "Invalid value received for argument `pixels`. Expected a uint8 "
-            "array or the bytes of a PNG file. Received: bytes that start "
-            "with b'GIF89a..'",
-        ),
-        (
-            lambda: dashboards.session_end("done"),
-            "Invalid value received for argument `status`. Expected one of "
-            "('success', 'failure', 'running'). Received: status='done'",
         ),
     ],
 )
@@ -369,28 +341,29 @@ def test_every_kind_round_trips(tmp_path):
 @pytest.mark.skipif(
     keras.config.backend() == "tensorflow", reason="Keras loads TensorFlow"
 )
+@pytest.mark.every_backend
 def test_tensorflow_stays_unloaded(tmp_path):
     source = textwrap.dedent(f"""
         import sys
         import numpy as np
-        from keras_actpen import dashboards, events
-        from keras_actpen.event_file import EventWriter
+        import types
+        from keras_actpen.tensorboard import custom_scalars, events, hparams_row
+        from keras_actpen.tensorboard.event_file import EventWriter
 
-        chart = dashboards.multiline_chart("c", ["t"])
-        margin = dashboards.margin_chart("m", "t", "u", "v")
+        chart = custom_scalars.multiline_chart("c", ["t"])
+        margin = custom_scalars.margin_chart("m", "t", "u", "v")
+        layer = types.SimpleNamespace(terms={{"l": 0}}, coefficients={{"l": 1}})
         writer = EventWriter({str(tmp_path)!r})
         writer.open()
         writer.add([
             events.scalar("s", 1.0),
             events.histogram("h", np.ones((30, 3))),
             events.text("t", "x"),
-            events.image("i", np.zeros((2, 2), np.uint8)),
-            dashboards.custom_scalars_layout([("a", [chart, margin])]),
-            dashboards.hparams_config(
-                {{"l2": ""}}, {{("train", "s"): dashboards.Column("s", "")}}
-            ),
-            dashboards.session_start({{"l2": 0.1}}),
-            dashboards.session_end(),
+            events.image("i", np.zeros((2, 2, 3), np.uint8)),
+            events.plugin_tensor("p", "p", np.ones(3)),
+            custom_scalars.layout_of([("a", [chart, margin])]),
+            *hparams_row.session_start({{"d": layer}}, "t"),
+            *hparams_row.session_end(),
         ], 0)
         writer.close()
         assert "tensorflow" not in sys.modules
@@ -403,8 +376,8 @@ def test_killed_process_loses_nothing_that_was_flushed(tmp_path):
     source = textwrap.dedent(f"""
         import os
         import signal
-        from keras_actpen import events
-        from keras_actpen.event_file import EventWriter
+        from keras_actpen.tensorboard import events
+        from keras_actpen.tensorboard.event_file import EventWriter
 
         writer = EventWriter({str(tmp_path)!r})
         for step in range(100):
@@ -602,12 +575,23 @@ def test_really_full_disk(tiny_disk):
     assert read_steps(run) == [0, 1, 2]
 
 
+def for_each_step(count, add):
+    """Add 50 kB for each step."""
+    for step in range(count):
+        add([events.text("t", "x" * 50_000)], step)
+
+
 def test_what_waits_is_capped(tmp_path, monkeypatch):
     writer = EventWriter(tmp_path)
     monkeypatch.setattr(event_file, "CAPACITY", 2**20)
     disk = FullDisk(monkeypatch, 0)
-    for step in range(40):
-        writer.add([events.text("t", "x" * 50_000)], step)
+    with pytest.warns(UserWarning, match="are lost") as caught:
+        for_each_step(40, writer.add)
+    assert [str(w.message) for w in caught] == [
+        "TensorBoard events are lost: those that wait for "
+        f"{str(tmp_path)!r} to be writable have filled the 1 MiB that they "
+        "may take. Training goes on."
+    ]
     assert 2**20 - 60_000 < len(writer._pending) <= 2**20
     with pytest.warns(UserWarning, match="Up to 1 MiB of events wait"):
         writer.flush()
@@ -617,6 +601,64 @@ def test_what_waits_is_capped(tmp_path, monkeypatch):
     writer.add([events.text("t", "y")], 41)
     writer.flush()
     assert read_steps(tmp_path) == [*range(20), 41]
+
+
+def test_what_waits_of_batches_leaves_room_for_epochs(tmp_path, monkeypatch):
+    """An epoch's own points are not what is dropped first."""
+    writer = EventWriter(tmp_path)
+    monkeypatch.setattr(event_file, "CAPACITY", 2**20)
+    monkeypatch.setattr(event_file, "BATCH_CAPACITY", 2**19)
+    disk = FullDisk(monkeypatch, 0)
+    with pytest.warns(UserWarning, match="are lost|could not be") as caught:
+        for_each_step(40, writer.add_batch)
+    assert len(caught) <= 2
+    for step in range(100, 108):
+        writer.add([events.text("e", "x" * 50_000)], step)
+    disk.free = 2**30
+    writer.flush()
+    assert read_steps(tmp_path) == [*range(10), *range(100, 108)]
+
+
+def test_batches_are_on_disk_within_a_second(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(event_file.time, "monotonic", lambda: now)
+    writer = EventWriter(tmp_path)
+    value = events.scalar("penalty.batch/d/l2", 1.0)
+    for step in range(5):
+        writer.add_batch([value], step)
+        assert event_files(tmp_path) == []
+        now += 0.19
+    now += 0.1
+    writer.add_batch([value], 5)
+    assert read_steps(tmp_path) == [0, 1, 2, 3, 4, 5]
+    # Or as soon as there is a MiB.
+    for step in range(6, 28):
+        writer.add_batch([events.text("t", "x" * 50_000)], step)
+    assert read_steps(tmp_path) == list(range(27))
+
+
+def test_a_full_disk_is_tried_once_a_second(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(event_file.time, "monotonic", lambda: now)
+    tried = []
+    writer = EventWriter(tmp_path)
+
+    def refuse(*args):
+        tried.append(now)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(event_file.EventWriter, "_create", refuse)
+
+    def train():
+        nonlocal now
+        for step in range(100):
+            writer.add_batch([events.text("t", "x" * 100_000)], step)
+            now += 0.05
+
+    with pytest.warns(UserWarning, match="could not be written"):
+        train()
+    # In five seconds, and for each new MiB.
+    assert len(tried) <= 5 + 10
 
 
 def remove_directory(log_dir, path):
@@ -649,7 +691,7 @@ def refusal(run, reason):
     return (
         "Invalid value received for argument `log_dir`. Expected a directory "
         "in which files can be created, for example log_dir='logs', or "
-        "log_dir=None to write no events. Received: a log_dir whose run "
+        "log_dir=None to write no events. Received: a log_dir of which "
         f"{str(run)!r} cannot be written ({reason})"
     )
 
@@ -678,42 +720,6 @@ def test_read_only_log_dir_is_refused(tmp_path, monkeypatch):
     assert str(caught.value) == refusal(
         tmp_path, "PermissionError: [Errno 13] Permission denied: 'the file'"
     )
-
-
-def test_url_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        EventWriter("gs://bucket/logs/actpen/train").open()
-    assert str(caught.value) == refusal(
-        "gs://bucket/logs/actpen/train",
-        "a URL; mount the remote file system instead",
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-# Names of runs.
-
-
-def test_runs_are_counted_up(tmp_path):
-    logs = tmp_path / "logs"
-    names = []
-    for _ in range(11):
-        names.append(event_file.next_run(logs))
-        EventWriter(logs / names[-1] / "train").open()
-        assert event_file.last_run(logs) == names[-1]
-    assert names == ["actpen", *(f"actpen-{n}" for n in range(2, 12))]
-
-
-def test_only_runs_with_events_count(tmp_path):
-    assert event_file.last_run(tmp_path) == "actpen"
-    (tmp_path / "actpen" / "train").mkdir(parents=True)
-    EventWriter(tmp_path / "train").open()
-    EventWriter(tmp_path / "actpen-old" / "train").open()
-    EventWriter(tmp_path / "my-actpen-7").open()
-    assert event_file.next_run(tmp_path) == "actpen"
-    EventWriter(tmp_path / "actpen-4" / "validation").open()
-    assert event_file.next_run(tmp_path) == "actpen-5"
-    assert event_file.last_run(str(tmp_path)) == "actpen-4"
 
 
 def test_a_description_is_written_once_a_file(tmp_path):

@@ -16,12 +16,9 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 from keras_actpen.demo import server
 
 EPOCHS = 3
-SECONDS = 60
+SECONDS = 180
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="both callbacks write the same files on every backend",
-)
+pytestmark = pytest.mark.one_backend
 
 
 class Served:

@@ -1,0 +1,1 @@
+"""What is written: summaries, verdicts on the targets, the page."""

@@ -1,0 +1,1 @@
+"""How arms are timed side by side, and the ratios of their costs."""

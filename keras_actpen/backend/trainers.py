@@ -1,0 +1,89 @@
+"""What Keras's trainers do differently on TensorFlow, JAX and torch."""
+
+from collections.abc import Mapping
+
+import keras
+
+from keras_actpen.backend.tensors import Tensor
+
+if keras.backend.backend() == "torch":
+    from keras_actpen.backend import torch_operations as operations
+else:
+    from keras import ops as operations
+
+
+def hands_state_through() -> bool:
+    """Whether a step takes and returns the values of the model's variables.
+
+    So it is on JAX. Its trainer keeps the values apart while an epoch runs,
+    and this holds for every batch hook of a callback there:
+
+    - Variables are read after `sync_variables(model)` alone.
+    - What a hook assigns without it is lost; coefficients, which are assigned
+      often, are handed to the coming step instead.
+    - The model is kept in an attribute: `self.model` of a callback syncs at
+      every step.
+    - What is kept for a later step is copied to NumPy, because steps reuse
+      the memory of what they are given.
+    """
+    return keras.backend.backend() == "jax"
+
+
+def sync_variables(model: keras.Model) -> None:
+    """Give variables, in a batch hook, the values of the running epoch."""
+    if hands_state_through():
+        model.jax_state_sync()
+
+
+def state_is_sharded() -> bool:
+    """Whether compiled steps are made for a number of variables."""
+    return (
+        hands_state_through() and keras.distribution.distribution() is not None
+    )
+
+
+def looks_up_step(model: keras.Model, name: str) -> bool:
+    """Whether a model's functions look up the step whenever they run.
+
+    Keras's do so on torch; those of the user's own may do so anywhere.
+
+    Args:
+        model: The model.
+        name: `"train_function"` or `"test_function"`.
+    """
+    if keras.backend.backend() == "torch":
+        return True
+    make = getattr(model, f"make_{name}")
+    of_keras = getattr(keras.Model, f"make_{name}")
+    return getattr(make, "__func__", None) is not of_keras
+
+
+def returns_scalars() -> bool:
+    """Whether a step had better return several scalars than one vector.
+
+    Scalars of a compiled step of TensorFlow are read in a few microseconds;
+    whether anything else in the logs is a tensor Keras asks TensorFlow, which
+    takes ten.
+    """
+    return keras.backend.backend() == "tensorflow"
+
+
+def with_parts(vector: Tensor, parts: Mapping[int, Tensor]) -> Tensor:
+    """A vector some parts of which are replaced.
+
+    In place on JAX, where each layer replaces its part by itself: else 64
+    layers would copy the parts of all of them 64 times.
+
+    Args:
+        vector: The vector.
+        parts: The new parts by where they start, none over another.
+    """
+    if hands_state_through():
+        for start, part in parts.items():
+            vector = keras.ops.slice_update(vector, (start,), part)
+        return vector
+    pieces, end = [], 0
+    for start, part in sorted(parts.items(), key=lambda item: item[0]):
+        pieces += [vector[end:start], part]
+        end = start + part.shape[0]
+    return operations.concatenate([*pieces, vector[end:]])

@@ -1,0 +1,196 @@
+"""What a step of a model records, told of each call of a penalized layer."""
+
+from collections.abc import Callable
+
+import keras
+
+from keras_actpen import backend, internals
+from keras_actpen.attach.capture import Watched
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.backend import operations as ops
+from keras_actpen.backend.tensors import MaskedTensors, Tensor
+from keras_actpen.instrumentation.run_state import PlaceKey, RunState
+from keras_actpen.instrumentation.term_totals import TermKey
+from keras_actpen.penalties.reductions import expand_mask
+from keras_actpen.statistics.since_fired import Fired, either, fired_in
+
+
+class TermRecorder:
+    """Adds the terms of one step to the model's state, as part of the step.
+
+    In training it also notes which units fire, if that is asked for.
+
+    Args:
+        state: The state.
+        phase: `"train"` or `"test"`.
+        samples: Batch size of the step, a float or a float32 scalar.
+    """
+
+    def __init__(self, state: RunState, phase: str, samples: Tensor | float):
+        self.state = state
+        self.phase = phase
+        self.samples = samples
+        self._trace = _running_trace()
+        # Not their values: torch runs the gradients in the order in which
+        # values are computed, and a step in another order takes longer.
+        self._unadded: list[tuple[str, Callable[[], dict[str, Tensor]]]] = []
+        self._since_fired = state.since_fired if phase == "train" else None
+        self._fired: dict[int, Fired] = {}
+        # By layers, the outermost layer of a call that may be repeated.
+        self._repeatable: dict[int, keras.layers.Layer] = {}
+
+    def record(
+        self,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take one call of one layer."""
+        path = self.state.paths.get(id(layer))
+        if path is None or self._is_repeated(layer):
+            return
+        self._add(path, layer, watched, terms)
+
+    def _is_repeated(self, layer: PenalizedLayer) -> bool:
+        """Whether the gradients repeat a call, by `tf.recompute_grad`.
+
+        It then starts below the model, or wherever the first one started.
+        """
+        if self.phase != "train":
+            return False
+        is_hidden = backend.is_hidden_from_tapes()
+        if not (is_hidden or id(layer) in self._repeatable):
+            return False
+        entry = internals.entry_layer(layer)
+        first = self._repeatable.setdefault(id(layer), entry)
+        return not is_hidden and first is not entry
+
+    def _add(
+        self,
+        path: str,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Add what one call of one layer has shown."""
+        # Else these tensors are out of scope when the step ends: add them now.
+        waits = _running_trace() == self._trace
+        if layer.actpen.terms and waits:
+            self._unadded.append((path, terms))
+        elif layer.actpen.terms:
+            values = {(path, name): value for name, value in terms().items()}
+            self.state.totals[self.phase].add(values, self.samples, 0.0)
+        if self._since_fired is None:
+            return
+        fired = self._fired_units(path, watched)
+        if not waits:
+            self._since_fired.update(fired)
+            return
+        for row, new in fired.items():
+            before = self._fired.get(row)
+            self._fired[row] = new if before is None else either(before, new)
+
+    def _fired_units(self, path: str, watched: Watched) -> dict[int, Fired]:
+        """Which units have fired in a call, by rows."""
+        fired = {}
+        for place, tensors in watched.items():
+            row = self.state.rows[path, place]
+            units = self._since_fired.units(row)
+            new = fired_in(tensors, units) if units else None
+            if new is not None:
+                fired[row] = new
+        return fired
+
+    def finish(self) -> None:
+        """End the step: count its samples, add all that could wait at once."""
+        if self._fired:
+            self._since_fired.update(self._fired)
+        if self.phase not in self.state.totals:
+            return
+        values: dict[TermKey, Tensor] = {}
+        for path, terms in self._unadded:
+            for name, value in terms().items():
+                before = values.get((path, name))
+                values[path, name] = value if before is None else before + value
+        self.state.totals[self.phase].add(values, self.samples, 1.0)
+
+
+class StatisticsRecorder(TermRecorder):
+    """Also takes the statistics of the activations."""
+
+    def __init__(self, state: RunState, phase: str, samples: Tensor | float):
+        super().__init__(state, phase, samples)
+        # Of the calls that can be used together.
+        self._seen: dict[PlaceKey, MaskedTensors] = {}
+        self._seen_in = self._trace
+        # Those called more than once, whose histogram can wait.
+        self._unjoined: dict[PlaceKey, None] = {}
+
+    def _add(
+        self,
+        path: str,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Add what one call of one layer has shown."""
+        super()._add(path, layer, watched, terms)
+        if _running_trace() != self._seen_in:
+            self._seen_in = _running_trace()
+            self._seen.clear()
+            self._unjoined.clear()
+        for place, tensors in watched.items():
+            for activations, mask in tensors:
+                self._take((path, place), activations, mask)
+
+    def _take(
+        self, key: PlaceKey, activations: Tensor, mask: Tensor | None
+    ) -> None:
+        statistics = self.state.statistics_of(self.phase)
+        row = self.state.rows[key]
+        statistics.update(row, activations, mask)
+        if statistics is self.state.statistics:
+            for optional in self.state.optional[key].values():
+                optional.update(activations, mask)
+        # The histogram is that of all calls of the layer in the step, or in
+        # its last part that is differentiated or traced by itself.
+        seen = self._seen.setdefault(key, [])
+        seen.append((activations, mask))
+        if len(seen) == 1:
+            return
+        if self._seen_in == self._trace:
+            self._unjoined[key] = None
+        else:
+            statistics.update_histogram(row, *_joined(seen))
+
+    def finish(self) -> None:
+        """End the step: also take the histograms that could wait."""
+        super().finish()
+        for key in self._unjoined:
+            self.state.statistics_of(self.phase).update_histogram(
+                self.state.rows[key], *_joined(self._seen[key])
+            )
+
+
+def _running_trace() -> tuple[object, object]:
+    """What the running call is traced into.
+
+    Tensors that are made while it is the same can be used together. On JAX
+    nothing leaves a function that is being differentiated but what it
+    returns, and each functional call of a model has a scope of its own.
+    """
+    return internals.stateless_scope(), backend.running_graph()
+
+
+def _joined(tensors: MaskedTensors) -> tuple[Tensor, Tensor | None]:
+    """One tensor and one mask that hold the elements of several."""
+    values, masks = [], []
+    for activations, mask in tensors:
+        if mask is None:
+            mask = ops.ones_like(activations, dtype="bool")
+        mask = ops.broadcast_to(
+            expand_mask(mask, len(activations.shape)), ops.shape(activations)
+        )
+        values.append(ops.cast(ops.reshape(activations, (-1,)), "float32"))
+        masks.append(ops.reshape(mask, (-1,)))
+    return ops.concatenate(values), ops.concatenate(masks)

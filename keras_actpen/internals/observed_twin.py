@@ -1,0 +1,115 @@
+"""The twin of a layer that is told of each of its calls."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.tracing import stateless_scope
+from keras_actpen.internals.twins import LayerTwin
+
+# Arguments of a call that are never symbolic.
+_FLAGS = frozenset(("training",))
+
+
+def _is_symbolic(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # Nearly always one tensor and a flag, which need no search.
+    if (
+        len(args) == 1
+        and keras.ops.is_tensor(args[0])
+        and _FLAGS.issuperset(kwargs)
+    ):
+        return False
+    return any_symbolic_tensors(args, kwargs)
+
+
+class RunningCalls(Protocol):
+    """What the running thread knows of a layer's calls."""
+
+    inside: bool
+
+
+class Observer(Protocol):
+    """What an `ObservedTwin` tells of its calls."""
+
+    calls: RunningCalls
+    variables: list[keras.Variable]
+
+    def observe(
+        self,
+        layer: Any,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call, and return the outputs."""
+
+    def losses(self) -> list[Tensor]:
+        """What the calls add to the loss."""
+
+    def forget_calls(self) -> None:
+        """Forget the calls outside of stateless scopes."""
+
+
+class ObservedTwin(LayerTwin):
+    """Mixin for the twin of a layer with an observer, in a slot `actpen`."""
+
+    __slots__ = ()
+
+    actpen: Observer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; the observer sees masks of the outputs too."""
+        if _is_symbolic(args, kwargs):
+            return super().__call__(*args, **kwargs)
+        return self._observed(super().__call__, args, kwargs)
+
+    def _computed(
+        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        # A bare `call`, as of TimeDistributed and `stateless_call`.
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            return super(ObservedTwin, self)._computed(method, args, kwargs)
+
+        return self._observed(compute, args, kwargs)
+
+    def _observed(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        calls = self.actpen.calls
+        if calls.inside:
+            return call(*args, **kwargs)
+        calls.inside = True
+        try:
+            return self.actpen.observe(self, call, args, kwargs)
+        finally:
+            calls.inside = False
+
+    def _get_own_losses(self) -> list[Tensor]:
+        # Not `add_loss` within `call`: what nobody asks for, as in `predict`
+        # and in exported models, is not computed. Nor does a layer called
+        # twice lose the first one, as it does under the JAX trainer, where
+        # every call clears the losses of the layer (7.5 becomes 6.0; Keras
+        # 3.15).
+        return [*super()._get_own_losses(), *self.actpen.losses()]
+
+    def _clear_losses(self) -> None:
+        # A new stateless scope starts without calls by itself.
+        if stateless_scope() is None:
+            self.actpen.forget_calls()
+        super()._clear_losses()
+
+    def _trackable_children(
+        self, save_type: str = "checkpoint", **kwargs: Any
+    ) -> dict[str, Any]:
+        # What `tf.train.Checkpoint` saves; a SavedModel has no penalties.
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type != "checkpoint":
+            return children
+        ours = {v.name: v for v in self.actpen.variables}
+        return {**children, **ours}

@@ -1,0 +1,57 @@
+"""What the statistics on the device need of the elements of one batch."""
+
+import numpy as np
+
+from keras_actpen import backend
+from keras_actpen.backend import operations as ops
+from keras_actpen.backend.tensors import Tensor
+from keras_actpen.statistics.device_state import (
+    count_by_unit,
+    counted_elements,
+    total,
+)
+
+BUCKETS = 30  # TensorBoard's own number.
+
+
+class Elements:
+    """What the statistics need of the elements of activations.
+
+    Args:
+        activations: Float tensor of shape `(batch, ..., units)`.
+        mask: Boolean tensor whose axes are the first axes of `activations`,
+            `False` where a position does not count, or `None`.
+
+    Attributes:
+        seen: How many there are that are not masked.
+        count: How many of those are finite.
+        fired: For each unit how many of those are not 0.
+        low: The smallest that is not 0, on all replicas, so that replicas can
+            add up their histograms; infinity if there is none.
+        high: The largest likewise, or minus infinity.
+        start: `low`, or 0 if there is none.
+        sums: What `backend.mean_and_m2` needs of those that are not 0.
+        buckets: Counts of those in buckets from `start` to `high`.
+    """
+
+    def __init__(self, activations: Tensor, mask: Tensor | None = None):
+        x, counted, seen = counted_elements(activations, mask)
+        self.seen: Tensor = seen
+        self.count: Tensor = total(count_by_unit(counted))
+        some = ops.logical_and(counted, ops.not_equal(x, 0.0))
+        self.fired: Tensor = count_by_unit(some)
+        others = ops.cast(ops.size(x), "int") - total(self.fired)
+        smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+        self.low: Tensor = backend.replica_min(smallest)
+        has_any = ops.isfinite(self.low)
+        self.start: Tensor = ops.where(has_any, self.low, 0.0)
+        # `start` in the place of all others: one tensor serves all sums.
+        values = ops.where(some, x, self.start)
+        high = -backend.replica_min(-ops.max(values, initial=-np.inf))
+        self.high: Tensor = ops.where(has_any, high, -np.inf)
+        edges = self.start, ops.maximum(self.high, self.start)
+        offsets = backend.offsets(values, self.start)
+        self.sums: tuple[Tensor, Tensor] = backend.double_sums(offsets)
+        self.buckets: Tensor = backend.bucket_counts(
+            offsets, *edges, BUCKETS, others
+        )

@@ -1,0 +1,80 @@
+"""Statistics that PenaltyMonitor takes only if they are asked for by name."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from keras_actpen.statistics.covariance_spectrum import CovarianceSpectrum
+from keras_actpen.statistics.kurtosis_statistic import KurtosisStatistic
+from keras_actpen.statistics.optional_statistic import (
+    OptionalStatistic,
+    Values,
+)
+from keras_actpen.statistics.quantile_sketch import SHARES, QuantileSketch
+from keras_actpen.statistics.saturated_fraction import SaturatedFraction
+from keras_actpen.statistics.unit_moments import DormantFraction, UnitRms
+
+__all__ = [
+    "CURVES",
+    "DEFINITIONS",
+    "IMAGES",
+    "STATES",
+    "OptionalStatistic",
+    "Values",
+    "check_names",
+]
+
+# The state that each statistic is read from; one may serve several.
+STATES: dict[str, type[OptionalStatistic]] = {
+    "quantiles": QuantileSketch,
+    "kurtosis": KurtosisStatistic,
+    "participation_ratio": CovarianceSpectrum,
+    "stable_rank": CovarianceSpectrum,
+    "effective_rank": CovarianceSpectrum,
+    "dormant_fraction": DormantFraction,
+    "saturated_fraction": SaturatedFraction,
+    "unit_rms": UnitRms,
+}
+
+# Those that have a value for each unit, shown as an image.
+IMAGES = {"unit_rms"}
+
+# Tags of each statistic's curves, or of its image.
+CURVES: dict[str, tuple[str, ...]] = {
+    name: tuple(SHARES) if name == "quantiles" else (name,) for name in STATES
+}
+
+DEFINITIONS: dict[str, str] = {
+    curve: STATES[name].definitions[curve]
+    for name, curves in CURVES.items()
+    for curve in curves
+}
+
+
+def check_names(names: Any) -> tuple[str, ...]:
+    """Names of optional statistics as a tuple.
+
+    Raises:
+        TypeError: If `names` is not a sequence of strings.
+        ValueError: If there is no statistic of a name.
+    """
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Sequence)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(
+            "Invalid type received for argument `statistics`. Expected a "
+            "sequence of names, for example statistics=('quantiles',). "
+            f"Received: statistics={names!r} (of type {type(names).__name__})"
+        )
+    for name in names:
+        if name not in STATES:
+            near = difflib.get_close_matches(name, STATES)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?"
+            raise ValueError(
+                "Invalid value received for argument `statistics`. Expected "
+                f"names out of {tuple(STATES)}. Received: {name!r}."
+                f"{hint if near else ''}"
+            )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,70 @@
+"""Values of single units, for those who use them as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.statistics.optional_statistic import Values
+from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
+
+
+@dataclass(frozen=True, eq=False)
+class UnitValues:
+    """What each unit of a layer does: arrays of shape `(units,)`.
+
+    A unit is dead by n positions where `since_fired >= n`.
+
+    Attributes:
+        rate: Share of the positions in which it is finite and not 0, NaN
+            where there were none.
+        since_fired: Positions since it last left 0, all of them if it never
+            did.
+        positions: How many positions that are, a number.
+        mean: Mean of its finite activations, NaN where there were none; or
+            `None` if means were not taken.
+        max: The largest of them, NaN likewise; or `None`.
+        rms: Their root mean square, NaN likewise; or `None`.
+    """
+
+    rate: np.ndarray
+    since_fired: np.ndarray
+    positions: int
+    mean: np.ndarray | None = None
+    max: np.ndarray | None = None
+    rms: np.ndarray | None = None
+
+
+def place_name(path: str, place: ActivationSpec) -> str:
+    """A watched place as a key: `dense_4`, `dense_4 (preactivation)`."""
+    return path if place == ActivationSpec() else f"{path} ({place})"
+
+
+def unit_values(
+    snapshots: Snapshots, optional: Mapping[Any, Values]
+) -> dict[str, UnitValues]:
+    """Values of the units that were followed in an epoch.
+
+    Args:
+        snapshots: Activation statistics by path and place.
+        optional: Values of the optional statistics likewise.
+    """
+    return {
+        place_name(*key): UnitValues(
+            rate=_rates(seen),
+            since_fired=seen.since_fired,
+            positions=seen.positions,
+            rms=optional.get(key, {}).get("unit_rms"),
+        )
+        for key, seen in snapshots.items()
+        if seen.since_fired is not None
+    }
+
+
+def _rates(seen: StatisticsSnapshot) -> np.ndarray:
+    """Firing rates, NaN where no step of the epoch was instrumented."""
+    if seen.firing_rates is None:
+        return np.full(len(seen.since_fired), np.nan)
+    return seen.firing_rates

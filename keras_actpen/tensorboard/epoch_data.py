@@ -1,0 +1,92 @@
+"""What an epoch is written with: what steps recorded, what logs report."""
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.statistics.optional import Values
+from keras_actpen.statistics.snapshot import Snapshots
+
+PHASES = ("train", "validation")
+
+# The terms and coefficients, which have tags of their own.
+_WRITTEN_ELSEWHERE = ("penalty/", "penalty.coefficient/")
+# dtype kinds of NumPy that hold no numbers: texts, dates, complex numbers.
+_NO_NUMBERS = "SUMmc"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the steps of an epoch's training or validation have recorded.
+
+    Attributes:
+        means: Coefficient times value of every term, by `penalty/...`.
+        snapshots: Statistics of the activations by path and place.
+        optional: Values of the optional statistics, likewise.
+    """
+
+    means: Mapping[str, float]
+    snapshots: Snapshots = field(default_factory=dict)
+    optional: Mapping[tuple[str, ActivationSpec], Values] = field(
+        default_factory=dict
+    )
+
+
+def by_phase(
+    logs: Mapping[str, Any], trained: Container[str]
+) -> dict[str, dict[str, Any]]:
+    """Losses and metrics of training and of validation, by their own names.
+
+    Args:
+        logs: What `on_epoch_end` is given.
+        trained: Keys that the training itself has reported: a metric may be
+            called `val_like`.
+    """
+    phases: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
+    for key, value in logs.items():
+        is_validation = key.startswith("val_") and key not in trained
+        name = key.removeprefix("val_") if is_validation else key
+        if not name.startswith(_WRITTEN_ELSEWHERE):
+            phases[PHASES[is_validation]][name] = value
+    return phases
+
+
+def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Key, name of the curve and number of all that has one.
+
+    An array has a curve an element, `f1_score/0`, `f1_score/1`, ...; whatever
+    is no number has none.
+    """
+    for key, value in values.items():
+        array = _array(value)
+        if array is None:
+            continue
+        for index, number in np.ndenumerate(array):
+            element = ",".join(map(str, index))
+            yield key, f"{key}/{element}" if index else key, float(number)
+
+
+def number(value: Any) -> float | None:
+    """The number that a value is, `None` if it is none or several."""
+    array = _array(value)
+    return None if array is None or array.ndim else float(array)
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """A value as float64, `None` if it holds anything but numbers."""
+    try:
+        if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+            value = keras.ops.convert_to_numpy(value)
+        array = np.asarray(value)
+        # float64 would take texts of digits, and None as NaN.
+        if value is None or array.dtype.kind in _NO_NUMBERS or not array.size:
+            return None
+        if array.dtype.kind == "O" and array.ndim:
+            return None
+        return array.astype("float64")
+    except Exception:  # whatever an object of the user's does
+        return None
