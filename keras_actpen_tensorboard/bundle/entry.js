@@ -1,21 +1,12 @@
 // The parts of ECharts that the Activations tab uses.
-export {
-  init,
-  use,
-  getInstanceByDom,
-  graphic,
-} from "echarts/core";
-import { use } from "echarts/core";
 import { CustomChart, LineChart, ScatterChart } from "echarts/charts";
-import {
-  AriaComponent,
-  GridComponent,
-  TooltipComponent,
-} from "echarts/components";
+import { GridComponent, TooltipComponent } from "echarts/components";
+import { use } from "echarts/core";
 import { CanvasRenderer } from "echarts/renderers";
 
+export { getInstanceByDom, init } from "echarts/core";
+
 use([
-  AriaComponent,
   CanvasRenderer,
   CustomChart,
   GridComponent,

@@ -201,11 +201,19 @@ export async function start(body) {
   body.replaceChildren(bar, banners, main);
   await poll();
   setInterval(poll, POLL_MILLISECONDS);
+  watchFrame(poll);
 }
 
 /** Whether nobody can see the tab; its frame stays alive behind others. */
 function isHidden() {
   if (document.hidden) return true;
-  const frame = window.frameElement;
-  return frame !== null && frame.style.display === "none";
+  return window.frameElement?.style.visibility === "hidden";
+}
+
+/** Call back when TensorBoard shows or hides the tab. */
+function watchFrame(onChange) {
+  if (!window.frameElement) return;
+  new MutationObserver(onChange).observe(window.frameElement, {
+    attributeFilter: ["style"],
+  });
 }

@@ -1,7 +1,7 @@
 // The log, asked for what is new and kept here.
 
 /** What the server says that it cannot show. */
-export class LogError extends Error {}
+class LogError extends Error {}
 
 const WORDS = { NaN, Infinity, "-Infinity": -Infinity };
 

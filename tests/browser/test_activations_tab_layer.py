@@ -307,6 +307,24 @@ def test_deep_links_and_back(tab):
     assert tab.panel("Layer").is_visible()
 
 
+def test_nothing_is_asked_while_another_tab_is_open(tab):
+    asked = []
+    tab.open(run=RUN)
+    tab.page.on("request", lambda request: asked.append(request.url))
+
+    def polls():
+        return [url for url in asked if "keras_actpen/data" in url]
+
+    tab.until(polls)
+    tab.page.get_by_role("tab", name="Scalars").first.click()
+    tab.page.wait_for_timeout(1000)
+    asked.clear()
+    tab.page.wait_for_timeout(11_000)  # two polls
+    assert polls() == []
+    tab.page.get_by_role("tab", name="Activations").click()
+    tab.until(polls)
+
+
 def test_an_empty_log_says_what_to_do(browser, tmp_path):
     with serve(tmp_path) as url:
         tab = ActivationsTab(browser, url)

@@ -22,8 +22,7 @@ export function lineChart(label, height = 240) {
      * @param {Array} content.lines `{name, color, values}` and of these:
      *     `dashed`, `width`, `area` (opacity of the area below), `stack`
      *     (stacked on what is before it), `lower` (the line is the upper edge
-     *     of a band from there, with the opacity `area`), `isSilent` (not in
-     *     the tooltip).
+     *     of a band from there, with the opacity `area`).
      * @param {function(number): string} content.format
      * @param {boolean} [content.log] Whether the axis is logarithmic.
      * @param {number[]|null} [content.range] Lowest and highest value.
@@ -38,7 +37,6 @@ export function lineChart(label, height = 240) {
       const every = () =>
         niceStep((steps.length * LABEL_WIDTH) / frame.element.clientWidth);
       frame.set({
-        aria: { enabled: false },
         grid: { left: 8, right: 16, top: 10, bottom: 24, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
         xAxis: {
           ...axisStyle(),
@@ -65,13 +63,11 @@ export function lineChart(label, height = 240) {
           formatter: ([{ dataIndex }]) =>
             tipRows(
               `epoch ${steps[dataIndex]}`,
-              [...lines]
-                .filter((line) => !line.isSilent)
-                .map(({ name, color, values }) => [
-                  color,
-                  name,
-                  format(values[dataIndex]),
-                ]),
+              lines.map(({ name, color, values }) => [
+                color,
+                name,
+                format(values[dataIndex]),
+              ]),
             ),
         },
         series: [

@@ -52,7 +52,7 @@ export function scatterChart(label, onPick, height = 420) {
                 fontSize: 11,
               },
             })),
-            itemStyle: { borderColor: ink().card, borderWidth: 1.5 },
+            itemStyle: { borderColor: ink().muted, borderWidth: 1 },
           },
         ],
       });

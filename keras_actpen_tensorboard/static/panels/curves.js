@@ -25,7 +25,7 @@ export function curvesPanel(title, { note = "", wide = 6, log = false, format, r
     const entries = new Map();
     for (const { lines } of items) {
       for (const line of lines) {
-        if (!line.isHidden && !entries.has(line.name)) entries.set(line.name, line);
+        if (!entries.has(line.name)) entries.set(line.name, line);
       }
     }
     switches.set([...entries.values()].map((line) => ({ ...line, filled: !!line.lower })));

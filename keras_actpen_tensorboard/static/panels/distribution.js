@@ -102,7 +102,7 @@ export function distributionPanels() {
 }
 
 /** The bands and the median of a training. */
-export function bandLines({ values, zeros }, color) {
+function bandLines({ values, zeros }, color) {
   const shares = onSteps(values.steps, zeros.steps, zeros.values);
   const at = (q) =>
     values.buckets.map((rows, i) => quantile(rows, shares[i] ?? 0, q));

@@ -6,7 +6,7 @@ import { count } from "../format.js";
 const MOST = 100;
 
 /** Findings of consecutive epochs together, the latest first. */
-export function spells(findings) {
+function spells(findings) {
   const open = new Map();
   const all = [];
   for (const finding of findings) {
