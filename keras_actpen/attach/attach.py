@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_actpen import penalties
+from keras_actpen import internals, penalties
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
@@ -87,6 +87,7 @@ def attach_penalty(
             passed in is then unchanged.
     """
     check_built(model)
+    _check_graph(model)
     place = ActivationSpec(on, output)
     wanted = requested_terms(model, layers, penalty, l1, l2, name)
     if not share_weights:
@@ -136,6 +137,7 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
             ambiguous or out of reach.
     """
     check_built(model)
+    _check_graph(model)
     return replace_layers(
         model,
         {
@@ -172,6 +174,7 @@ def detach_penalty(
         ValueError: If a layer has no penalty, or no layer has.
     """
     check_built(model)
+    _check_graph(model)
     chosen = sites(model) if layers is None else select(model, layers)
     plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
     if len(plain) == len(chosen) or (layers is not None and plain):
@@ -237,6 +240,17 @@ def check_built(model: Any) -> None:
             "Invalid value received for argument `model`. Expected a built "
             "model; call `model.build(input_shape)` or the model on data "
             f"first. Received: the unbuilt model {model.name!r}"
+        )
+
+
+def _check_graph(model: keras.Model) -> None:
+    """Refuse a Sequential model on several tensors."""
+    if internals.graph_of(model) is None:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a "
+            "Sequential model with one input tensor, on which Keras builds a "
+            "graph; write it as `keras.Model(inputs, outputs)` instead. "
+            f"Received: the Sequential model {model.name!r} without a graph"
         )
 
 
