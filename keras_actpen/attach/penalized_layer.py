@@ -134,6 +134,7 @@ class PenalizedLayer(DelegatingLayer):
 
     def losses_of_calls(self) -> list[Tensor]:
         """What each call since the last outermost one adds to the loss."""
+        recording.note_asked(self)
         return [
             _loss(*self._values_of(call).values())
             for call in list(self._calls.here())

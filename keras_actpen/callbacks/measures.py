@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from keras_actpen.callbacks.control_rules import Miss
 from keras_actpen.callbacks.term_refs import TermRef
 from keras_actpen.penalties.base import check_number
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
@@ -10,6 +11,7 @@ from keras_actpen.statistics.snapshot import StatisticsSnapshot
 # What a larger coefficient usually does to the measure.
 EFFECTS = {
     "zero_fraction": "raises",
+    "l0": "lowers",
     "mean": "lowers",
     "rms": "lowers",
     "value": "lowers",
@@ -18,6 +20,9 @@ EFFECTS = {
 # A target is missed if the measure is further off than this, as a share of
 # the target, or for shares of zeros absolutely.
 TOLERANCE = 0.02
+
+# What counts as nothing beside a share of 1, or a measure beside its target.
+_LEAST = 1e-6
 
 
 class Reading:
@@ -49,12 +54,37 @@ class Reading:
         count = new.count - old.count
         if not count:
             return math.nan
+        zeros = (new.zeros - old.zeros) / count
         if name == "zero_fraction":
-            return (new.zeros - old.zeros) / count
+            return zeros
+        if name == "l0":
+            return (1 - zeros) * (site.units or math.nan)
         if name == "mean":
             return (new.count * new.mean - old.count * old.mean) / count
         squares = new.sum_of_squares - old.sum_of_squares
         return math.sqrt(max(squares, 0.0) / count)
+
+
+def miss(measured: float, target: float, measure: str, effect: str) -> Miss:
+    """How far a measure is off its target.
+
+    Args:
+        measured: What was measured.
+        target: What it should be.
+        measure: Name of the measure.
+        effect: What a larger coefficient does to it, a value of `EFFECTS`.
+    """
+    share = target - measured
+    if measure == "zero_fraction":
+        ratio = max(1 - measured, _LEAST) / max(1 - target, _LEAST)
+    else:
+        share /= abs(target)
+        # A mean of the other sign is as far off as one that is nothing.
+        ratio = 1 / max(measured / target, _LEAST)
+        if target < 0:
+            ratio = 1 / ratio
+    sign = 1 if effect == "raises" else -1
+    return Miss(sign * share, sign * math.log(ratio))
 
 
 def check_target(target: Any, measure: str) -> float:

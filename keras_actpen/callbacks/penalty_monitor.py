@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_actpen import backend
+from keras_actpen import backend, internals
 from keras_actpen.attach.attach import penalized_layers
+from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_frequency,
     check_overhead,
 )
 from keras_actpen.callbacks.penalty_scheduler import steps_done
+from keras_actpen.callbacks.short_progress_bar import shorten
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
-from keras_actpen.statistics.findings import THRESHOLDS, Finding
+from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.optional import check_names
 from keras_actpen.statistics.snapshot import Snapshots
+from keras_actpen.statistics.thresholds import THRESHOLDS
 from keras_actpen.tensorboard.pacing import FixedPace, MeasuredPace
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ Means = Mapping[str, Mapping[str, float]]
 _NO_FIT = object()
 
 
-class PenaltyMonitor(keras.callbacks.Callback):
+class PenaltyMonitor(CopyableCallback):
     """Logs every penalty term and the activations of the penalised layers.
 
     Terms are exact: they are accumulated at every step, on the device or, on
@@ -77,10 +80,17 @@ class PenaltyMonitor(keras.callbacks.Callback):
             `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
             `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
             text page in TensorBoard defines them.
-        alerts: What to warn of, once a layer and epoch: the kinds of
-            findings, `()` for none, or a mapping from kinds to thresholds
-            other than the default ones, `None` to leave a kind out. The kinds
-            and when they are found: `"nonfinite"`, any NaN or infinity in
+        alerts: What to warn of, once a kind and `fit`, and again when it has
+            grown worse: the kinds of findings, `()` for none, a mapping from
+            kinds to thresholds other than the default ones, `None` to leave a
+            kind out, or `"sparse"` for all but `"dominating"` and
+            `"negligible"`, which are usual while a sparse autoencoder warms
+            up. The kinds and when they are found, the first three in the
+            first step that shows them: `"unused"`, a penalty that the
+            model's `train_step` or `compute_loss` does not add to the loss;
+            `"not_called"`, a layer that the model did not call;
+            `"frozen"`, a penalty in front of which nothing is trainable;
+            `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
             judged by 100 samples a unit at least, of several epochs if one
@@ -93,7 +103,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
             activations. The findings are in TensorBoard's text page too, as
             `actpen/findings`.
         on_finding: Function `f(finding, model)` that is called with every
-            `Finding`; it may set `model.stop_training = True`.
+            `Finding`, once an epoch or, of the first three kinds, once; it
+            may set `model.stop_training = True`.
+        verbose_terms: Whether Keras's progress bar shows every term instead
+            of their sum, `penalty_total`. `logs` have the terms anyway.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -111,8 +124,11 @@ class PenaltyMonitor(keras.callbacks.Callback):
         statistics_freq: int = STATISTICS_FREQ,
         max_overhead: float | None = None,
         statistics: Sequence[str] = (),
-        alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+        alerts: str | Sequence[str] | Mapping[str, float | None] = tuple(
+            THRESHOLDS
+        ),
         on_finding: OnFinding | None = None,
+        verbose_terms: bool = False,
     ):
         super().__init__()
         self.log_dir: str | None = (
@@ -135,6 +151,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self.statistics: tuple[str, ...] = check_names(statistics)
         self.alerts = alerts
         self.on_finding = on_finding
+        self.verbose_terms = verbose_terms
         self._start()
 
     def _start(self) -> None:
@@ -152,19 +169,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._fit_params: Any = _NO_FIT
         self._validation: dict[str, float] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Arguments only: Keras Tuner deep-copies callbacks."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not name.startswith("_")
-        }
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy that has seen no training."""
-        super().__init__()
-        vars(self).update(state)
-        self._start()
+        super().__setstate__(state)
         self._is_copy = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -185,6 +192,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._steps = None
         self._runs = None
         self._alerts.start()
+        self._session.checks.look_for_frozen()
+        self._tell_facts()
+        self._shorten_progress_bar()
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -205,6 +215,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Choose what the coming step records."""
+        self._tell_facts()
         self._steps = self._epoch_start + batch
         self._write_batches()
         self._steps += 1
@@ -228,6 +239,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         # shares the layers, and has a session of its own.
         if self.params is not self._fit_params:
             self._open_session()
+            self._shorten_progress_bar()
         self._session.install(self)
         self._session.stand_in("test")
         self._session.state.reset("test")
@@ -256,10 +268,15 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._steps = max(steps_done(self.model), self._steps)
         self._write_batches()
         means = {"train": session.means("train")}
-        # A train_step of the user's own may have returned anything.
+        # A train_step of the user's own may have returned anything. In model
+        # order: Keras has sorted them.
+        for key in means["train"]:
+            logs.pop(key, None)
         logs.update(means["train"])
         if self._validation is not None:
             means["validation"] = self._validation
+            for key in self._validation:
+                logs.pop(f"val_{key}", None)
             logs.update({f"val_{k}": v for k, v in self._validation.items()})
         if self._runs is None:
             findings = self._findings(logs, means, {})
@@ -273,13 +290,28 @@ class PenaltyMonitor(keras.callbacks.Callback):
                 self.model.steps_per_execution,
             )
         # Last, because a warning may be an error.
-        self._alerts.announce(findings, self.model)
+        self._alerts.announce(findings, self.model, len(session.layers))
+
+    def _tell_facts(self) -> None:
+        """Tell what the last step has shown, without waiting for it."""
+        session = self._session
+        if facts := self._alerts.new_facts(session.checks.facts()):
+            self._alerts.announce(facts, session.model, len(session.layers))
+
+    def _shorten_progress_bar(self) -> None:
+        bar = internals.running_progress_bar()
+        if bar is not None and not self.verbose_terms:
+            shorten(bar)
 
     def _findings(
         self, logs: dict[str, Any], means: Means, snapshots: Snapshots
     ) -> list[Finding]:
         return self._alerts.findings(
-            self._session.layers, means["train"], logs.get("loss"), snapshots
+            self._session.layers,
+            means["train"],
+            logs.get("loss"),
+            snapshots,
+            self._session.checks.facts(),
         )
 
     def _write_epoch(
@@ -302,6 +334,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
             snapshots,
             optional,
             has_histograms,
+            {
+                "train": self._session.checks.unused_keys("train"),
+                "validation": self._session.checks.unused_keys("test"),
+            },
         )
         return findings
 

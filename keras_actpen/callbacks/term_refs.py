@@ -43,6 +43,16 @@ class TermRef:
         """The current coefficient."""
         return self.layer.coefficients[self.name]
 
+    @property
+    def on(self) -> str:
+        """Where the term looks: `"output"` or another value of `on`."""
+        return self.layer.terms[self.name].place.on
+
+    @property
+    def units(self) -> int | None:
+        """Size of the last axis of what it penalizes, if that is known."""
+        return self.layer.place_units.get(self.layer.terms[self.name].place)
+
 
 def select_terms(
     model: keras.Model, layers: Entries, terms: Sequence[str] = ("*",)

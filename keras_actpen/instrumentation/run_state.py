@@ -143,6 +143,10 @@ class TermRecorder:
         self.state = state
         self.phase = phase
         self.samples = samples
+        # Ids of the layers called, and of those asked for their losses.
+        self.called_layers: set[int] = set()
+        self.asked_layers: set[int] = set()
+        self.model_called = False
         self._trace = _running_trace()
         # Not their values: torch runs the gradients in the order in which
         # values are computed, and a step in another order takes longer.
@@ -155,6 +159,7 @@ class TermRecorder:
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
+        self.called_layers.add(id(layer))
         path = self.state.paths.get(id(layer))
         if path is None or not layer.terms:
             return
@@ -164,6 +169,10 @@ class TermRecorder:
         # Nobody can at the end of the step.
         values = {(path, name): value for name, value in terms().items()}
         self.state.totals[self.phase].add(values, self.samples, 0.0)
+
+    def asked(self, layer: PenalizedLayer) -> None:
+        """Take note that somebody asks for the losses of a layer."""
+        self.asked_layers.add(id(layer))
 
     def finish(self) -> None:
         """End the step: count its samples, add all that could wait at once."""

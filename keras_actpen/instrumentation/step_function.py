@@ -141,7 +141,10 @@ class StepFunction:
             recorder = _RECORDERS[armed](
                 session.state, phase, _samples(args[-1])
             )
-            with recording.recording(recorder):
+            with (
+                recording.recording(recorder),
+                session.checks.watching(recorder),
+            ):
                 result = inner(*args)
             if keras.backend.backend() == "jax":
                 return session.with_totals_functional(*result, recorder)

@@ -14,6 +14,7 @@ from keras_actpen.internals.layers import (
     unlocked,
     untrack,
 )
+from keras_actpen.internals.losses import compute_loss_watched
 from keras_actpen.internals.models import (
     calls_in_order,
     carry_over,
@@ -24,6 +25,7 @@ from keras_actpen.internals.models import (
     sequential_like,
     share_compile_state,
 )
+from keras_actpen.internals.progress_bar import running_progress_bar
 from keras_actpen.internals.tracing import (
     is_writing_keras_file,
     mask_of,
@@ -31,6 +33,7 @@ from keras_actpen.internals.tracing import (
     stateless_scope,
     try_out,
 )
+from keras_actpen.internals.trainable import trainable_in_front
 from keras_actpen.internals.training import (
     give_back_jax_state,
     unwrap_reported_logs,
@@ -42,6 +45,7 @@ __all__ = [
     "TransparentLayer",
     "calls_in_order",
     "carry_over",
+    "compute_loss_watched",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",
@@ -52,10 +56,12 @@ __all__ = [
     "own_losses",
     "rebuilt_outputs",
     "replace_sublayer",
+    "running_progress_bar",
     "sequential_like",
     "share_compile_state",
     "stateless_scope",
     "track",
+    "trainable_in_front",
     "try_out",
     "unlocked",
     "untrack",

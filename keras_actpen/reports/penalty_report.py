@@ -18,11 +18,8 @@ from keras_actpen.reports.layer_report import (
     TermReport,
 )
 from keras_actpen.statistics.alerts import evidence
-from keras_actpen.statistics.findings import (
-    THRESHOLDS,
-    judge,
-    thresholds_from,
-)
+from keras_actpen.statistics.findings import judge
+from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
 
 # Who asks for a report wants to know earlier than who is warned unasked.
 _THRESHOLDS = {**THRESHOLDS, "dead": 0.1}

@@ -1,7 +1,7 @@
 """The TensorBoard runs that one training writes."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -126,6 +126,7 @@ class Runs:
         statistics: Snapshots,
         optional: OptionalValues,
         has_histograms: bool,
+        unused: Mapping[str, Collection[str]],
     ) -> None:
         """Write an epoch; it is on disk when this returns.
 
@@ -137,6 +138,8 @@ class Runs:
             statistics: Activation statistics of the epoch.
             optional: Values of the optional statistics.
             has_histograms: Whether to write histograms.
+            unused: For the same as `means` the keys of the terms that are not
+                in the loss.
         """
         if not self._has_columns:
             self._has_columns = True
@@ -144,7 +147,9 @@ class Runs:
         for phase, phase_means in means.items():
             values = [
                 *tags.metric_values(phase, logs),
-                *tags.loss_values(phase_means, tags.loss(phase, logs)),
+                *tags.loss_values(
+                    phase_means, tags.loss(phase, logs), unused[phase]
+                ),
             ]
             if phase == "train":
                 values += tags.coefficient_values(self._layers)

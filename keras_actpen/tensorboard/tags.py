@@ -1,7 +1,7 @@
 """What PenaltyMonitor writes of every epoch: tags, values, descriptions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -114,17 +114,19 @@ def batch_values(means: Mapping[str, float]) -> Iterator[events.Value]:
 
 
 def loss_values(
-    means: Mapping[str, float], loss: float | None
+    means: Mapping[str, float], loss: float | None, unused: Collection[str]
 ) -> Iterator[events.Value]:
     """Points of every term, of their shares and of the overview.
 
     Args:
         means: Coefficient times value of every term, by `penalty/...`.
+        unused: The keys of those that are not in the loss.
         loss: The loss of the epoch, or `None` if it is not known.
     """
     if not means:  # layers that are only watched
         return
-    total = sum(means.values())
+    in_loss = {k: 0.0 if k in unused else v for k, v in means.items()}
+    total = sum(in_loss.values())
     overview = {"actpen/penalty_total": total}
     if loss is not None:
         overview["actpen/task_loss"] = loss - total
@@ -137,7 +139,7 @@ def loss_values(
         if loss:
             yield events.scalar(
                 tag.replace("penalty/", "penalty.share/", 1),
-                value / loss,
+                in_loss[tag] / loss,
                 "Share of the term in the loss.",
             )
 
