@@ -2,19 +2,26 @@
 
 import math
 
+import keras
+
+from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.callbacks.control_rules import Limits, Miss
 from keras_actpen.callbacks.measures import TOLERANCE
 from keras_actpen.callbacks.term_refs import TermRef
+from keras_actpen.statistics.thresholds import FACTS
 from keras_actpen.statistics.user_warning import warn_at_fit
 
 # Activations that are never exactly 0.
 _NEVER_ZERO = ("sigmoid", "softmax", "softplus", "exponential", "log_sigmoid")
 
 
-def check_reachable(site: TermRef, measure: str, target: float) -> None:
+def check_reachable(
+    model: keras.Model, site: TermRef, measure: str, target: float
+) -> None:
     """Refuse a target that is out of reach whatever the coefficient.
 
     Args:
+        model: The model that is trained.
         site: The term.
         measure: Name of the measure.
         target: Its target.
@@ -22,6 +29,18 @@ def check_reachable(site: TermRef, measure: str, target: float) -> None:
     Raises:
         ValueError: If it is known to be out of reach.
     """
+    if site.attached == 0:
+        raise ValueError(
+            "Invalid value received for argument `term`. Expected a term that "
+            "was attached with a coefficient > 0, from which the control "
+            f"starts. Received: term={site.key!r}, attached with 0"
+        )
+    if frozen_layers(model, {site.path: site.layer}):
+        raise ValueError(
+            "Invalid value received for argument `term`. Expected a term that "
+            f"changes a weight. Received: term={site.key!r}: "
+            f"{FACTS['frozen']}"
+        )
     units = site.units
     if measure == "l0" and units is not None and target > units:
         raise ValueError(

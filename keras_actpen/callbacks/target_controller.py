@@ -6,7 +6,6 @@ from typing import Any
 import keras
 
 from keras_actpen.attach.attach import penalized_layers
-from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.callbacks.control_arguments import (
     check_bounds,
     check_count,
@@ -40,7 +39,6 @@ from keras_actpen.callbacks.term_refs import (
 )
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.penalties.base import check_choice
-from keras_actpen.statistics.thresholds import FACTS
 
 
 class TargetController(CopyableCallback):
@@ -181,7 +179,8 @@ class TargetController(CopyableCallback):
         self._start()
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
-        self._site = self._checked_term()
+        self._site = find_term(self._fitted, self.term)
+        check_reachable(self._fitted, self._site, self.measure, self.target)
         claim(self._site, self, self.start)
         attached = self._site.attached
         low, high = self.bounds or (attached / 10000, attached * 10000)
@@ -193,25 +192,6 @@ class TargetController(CopyableCallback):
         self._session.forget_others(self)
         self._session.install(self)
         self._session.stand_in("train")
-
-    def _checked_term(self) -> TermRef:
-        """The term, if it can be controlled."""
-        site = find_term(self._fitted, self.term)
-        if site.attached == 0:
-            raise ValueError(
-                "Invalid value received for argument `term`. Expected a term "
-                "that was attached with a coefficient > 0, from which the "
-                "control starts. Received: "
-                f"term={site.key!r}, attached with 0"
-            )
-        if frozen_layers(self._fitted, {site.path: site.layer}):
-            raise ValueError(
-                "Invalid value received for argument `term`. Expected a term "
-                "that changes a weight. Received: "
-                f"term={site.key!r}: {FACTS['frozen']}"
-            )
-        check_reachable(site, self.measure, self.target)
-        return site
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None

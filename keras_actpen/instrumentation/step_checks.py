@@ -47,7 +47,8 @@ class StepChecks:
 
     def look_for_frozen(self) -> None:
         """See what is trainable, when a training begins."""
-        self.frozen = frozen_layers(self.model, self.layers)
+        penalized = {p: one for p, one in self.layers.items() if one.terms}
+        self.frozen = frozen_layers(self.model, penalized)
 
     def facts(self) -> dict[str, Collection[str]]:
         """What is true of the layers: their paths by the kind of finding."""

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
@@ -18,7 +19,7 @@ from keras_actpen.reports.layer_report import (
     TermReport,
 )
 from keras_actpen.statistics.alerts import evidence
-from keras_actpen.statistics.findings import judge
+from keras_actpen.statistics.findings import has_enough_samples, judge
 from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
 
 # Who asks for a report wants to know earlier than who is warned unasked.
@@ -95,6 +96,8 @@ def penalty_report(
     if not math.isnan(measured.loss) and measured.means:
         batch = first_batch((x, y), batch_size)
         pulls = penalty_gradient_share(model, *batch, training=training)
+    penalized = {path: one for path, one in layers.items() if one.terms}
+    frozen = frozen_layers(model, penalized)
     findings = [
         finding
         for path, layer in layers.items()
@@ -106,6 +109,7 @@ def penalty_report(
                 measured.loss,
                 measured.snapshots,
                 longer={},
+                facts={"frozen": frozen},
             ),
             limits,
         )
@@ -151,4 +155,10 @@ def _layer_report(
             str(place): measured.snapshots[path, place].values()
             for place in layer.places
         },
+        unjudged=tuple(
+            str(place)
+            for place in layer.places
+            if measured.snapshots[path, place].fired is not None
+            and not has_enough_samples(measured.snapshots[path, place])
+        ),
     )
