@@ -1,6 +1,7 @@
 """State of the controllers of a model, kept in its weight files."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,20 +18,20 @@ class ControllerStates(keras.layers.Layer):
     too, and models without it pass over it in a file.
 
     Attributes:
-        current: What the controllers of the running training stand at.
+        running: What tells where a controller stands, for each of the running
+            training.
         loaded: What a file had, for the controllers of this training.
     """
 
     def __init__(self):
         super().__init__(name=_ATTRIBUTE)
-        self.current: dict[str, Any] = {}
+        self.running: dict[str, Callable[[], dict[str, Any]]] = {}
         self.loaded: dict[str, Any] = {}
 
     def save_own_variables(self, store: Any) -> None:
         """Write the states as JSON, which keeps every digit."""
-        store["json"] = np.frombuffer(
-            json.dumps(self.current).encode(), "uint8"
-        )
+        states = {key: state() for key, state in self.running.items()}
+        store["json"] = np.frombuffer(json.dumps(states).encode(), "uint8")
 
     def load_own_variables(self, store: Any) -> None:
         """Read them; files written without a controller have none."""
@@ -52,6 +53,6 @@ def forget_controller(model: keras.Model, key: str) -> None:
     """Leave the model without the state of a controller."""
     attributes = vars(model)
     if _ATTRIBUTE in attributes:
-        attributes[_ATTRIBUTE].current.pop(key, None)
-        if not attributes[_ATTRIBUTE].current:
+        attributes[_ATTRIBUTE].running.pop(key, None)
+        if not attributes[_ATTRIBUTE].running:
             del attributes[_ATTRIBUTE]

@@ -57,32 +57,21 @@ class TargetController(CopyableCallback):
     recompiled, and no other step waits for the device.
 
     The default rule, `LogPI`, starts with a hundredth of the attached
-    coefficient, which may be ten times too small or too large, and comes from
-    below: zeros come faster than they go, because a unit that is 0 everywhere
-    learns nothing. It was 60 moves or less from its target, within 5 %, on
-    sparse autoencoders of digits. The error that the published rules `GECO`
-    and `PI` see is `target - measured` for `zero_fraction` and
-    `(target - measured) / |target|` for the others, signed so that it is above
-    0 if the coefficient is too small, and clipped to -1 to 1; they start with
-    the attached coefficient, which had better be too small.
+    coefficient, which may be ten times too small or too large. The published
+    rules, `GECO` and `PI`, start with it, and it had better be too small:
+    units that are 0 everywhere learn nothing. Their error is `target -
+    measured` for `zero_fraction` and `(target - measured) / |target|` for the
+    others, above 0 if the coefficient is too small, and clipped to -1 to 1.
 
-    The coefficient at the end of each epoch and the last measurement are in
-    `logs`, hence in the history, as `penalty.coefficient/<path>/<term>` and
-    `<measure>/<path>/<term>`; the terms are, as with `PenaltyMonitor`, which
-    can stand beside it. A saved model keeps the current coefficient, and the
-    control goes on from there; what is restored by `BackupAndRestore` has the
-    coefficient and what the rule remembers.
+    `logs`, hence the history, have the coefficient at the end of each epoch
+    and the last measurement as `penalty.coefficient/<path>/<term>` and
+    `<measure>/<path>/<term>`, and the terms, as with `PenaltyMonitor`, which
+    can stand beside it. The control of a saved model, or of one restored by
+    `BackupAndRestore`, goes on where it was.
 
-    A term belongs to one controller. Beside a `PenaltyScheduler` the
-    controller needs a `start`, until which the term is the scheduler's:
-
-    ```python
-    schedule = keras.optimizers.schedules.PolynomialDecay(0.0, 1000, 1.0)
-    callbacks = [
-        PenaltyScheduler(schedule),
-        TargetController("dense_4/l1", 0.8, start=1000),
-    ]
-    ```
+    A term belongs to one controller. Beside a `PenaltyScheduler` that needs a
+    `start`, up to which the term is the scheduler's, for example
+    `[PenaltyScheduler(warm_up), TargetController("l1", 0.8, start=1000)]`.
 
     If the target turns out to be out of reach there is one warning, and the
     coefficient is held until the measure is on the other side of the target.
@@ -210,19 +199,26 @@ class TargetController(CopyableCallback):
     def _begin(self) -> None:
         """Set the first coefficient, where nothing has moved it before."""
         site, states = self._site, controller_states(self._fitted)
+        states.running[site.key] = self._state
         coefficient = site.coefficient
         if site.key in states.loaded:
             state = states.loaded.pop(site.key)
             coefficient, self._memory = state["coefficient"], state["memory"]
+            self._waited = state["waited"]
         elif coefficient == site.attached and self.start == 0:
             coefficient = self._limits.clip(self.rule.first(coefficient))
-        self._set(coefficient)
+        move_coefficients(self._fitted, {site: coefficient})
 
-    def _set(self, coefficient: float) -> None:
-        move_coefficients(self._fitted, {self._site: coefficient})
-        controller_states(self._fitted).current[self._site.key] = {
-            "coefficient": coefficient,
+    def _state(self) -> dict[str, Any]:
+        """What a control that goes on from here has to know."""
+        if self._pending:
+            # Callbacks that save come before this one; the step is done.
+            self._pending = False
+            self._move()
+        return {
+            "coefficient": self._site.coefficient,
             "memory": list(self._memory),
+            "waited": self._waited,
         }
 
     # No on_train_batch_end: Keras would wait for every step's logs.
@@ -299,4 +295,4 @@ class TargetController(CopyableCallback):
         coefficient, self._memory = self.rule.move(
             limits.clip(site.coefficient), off, self._memory, limits
         )
-        self._set(coefficient)
+        move_coefficients(self._fitted, {site: coefficient})

@@ -521,7 +521,9 @@ def test_a_penalty_in_front_of_which_nothing_is_trainable(tmp_path):
     kernel = penalized_layers(model)["encoder/dense_4"].get_weights()[0]
     found = []
     monitor = PenaltyMonitor(
-        tmp_path, on_finding=lambda finding, _: found.append(finding.path)
+        tmp_path,
+        alerts=("frozen", "unused"),
+        on_finding=lambda finding, _: found.append(finding.path),
     )
     messages, _ = fit(compiled(model), monitor, epochs=2)
     assert messages == [

@@ -3,7 +3,11 @@
 import copy
 import doctest
 import math
+import os
+import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -19,6 +23,7 @@ from keras_actpen import (
     PenaltyMonitor,
     TargetController,
     attach_penalty,
+    detach_penalty,
     penalized_layers,
 )
 from keras_actpen.callbacks import control_rules
@@ -346,6 +351,65 @@ def test_goes_on_after_load_model(tmp_path):
     assert history["penalty.coefficient/hidden/l1"] == pytest.approx(
         [moved * (moved / 0.5)], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("backup_first", [True, False])
+def test_goes_on_after_backup_and_restore(tmp_path, backup_first):
+    """The second process is killed in its third epoch, and starts again."""
+    script = pathlib.Path(__file__).parents[1] / "support" / "controlled.py"
+
+    def run(directory, *arguments):
+        process = subprocess.run(
+            [sys.executable, script, tmp_path / directory, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert process.returncode in (0, 9), process.stderr
+        return [float(word) for word in process.stdout.split()]
+
+    order = "backup_first" if backup_first else "controller_first"
+    whole = run("whole", order, "6")
+    killed = run("killed", order, "6", "kill_in_epoch_2")
+    resumed = run("killed", order, "6")
+    assert len(whole) == 6
+    assert len(set(whole)) == 6
+    # Weight files keep every digit of the weights and of the controller; the
+    # sums of a batch do not (JAX runs them in other threads).
+    assert killed + resumed == pytest.approx(whole, rel=1e-6)
+
+
+def test_weight_files_of_a_training_with_a_controller(tmp_path):
+    """A plain model loads what is written while a controller runs."""
+    file = tmp_path / "model.weights.h5"
+    checkpoint = keras.callbacks.ModelCheckpoint(file, save_weights_only=True)
+    model = frozen(l1=0.5)
+    fit(model, TargetController("l1", 0.6, update_freq=1), checkpoint)
+    plain = detach_penalty(frozen(l1=0.5))
+    plain.load_weights(file)
+    for one, other in zip(
+        plain.get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    # And the other way round, while a controller is about to start.
+    plain.save_weights(file)
+    model.load_weights(file)
+    controller = TargetController("l1", 0.6)
+    controller.set_model(model)
+    model.load_weights(file)
+
+
+def test_two_controllers_for_one_term():
+    message = (
+        "Invalid value received for argument `callbacks`. Expected one "
+        "callback that moves the coefficient of a term; leave one of them "
+        "out. Received: TargetController and TargetController for the term "
+        "'hidden/l1'"
+    )
+    pair = [TargetController("l1", 0.6), TargetController("l1", 0.6, start=9)]
+    with pytest.raises(ValueError, match=exactly(message)):
+        fit(frozen(l1=0.5), *pair)
 
 
 def test_copies_see_no_training():
