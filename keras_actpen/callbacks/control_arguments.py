@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 
 
 def check_bounds(bounds: Any) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_actpen.internals.models import calls_in_order
+from keras_actpen.internals.graphs import calls_of
 
 
 def trainable_in_front(model: keras.Model) -> dict[int, tuple[bool, bool]]:
@@ -35,7 +35,7 @@ def _walk(
     def any_learns(tensors: Iterable[Any]) -> bool:
         return any(learns.get(id(tensor), inputs) for tensor in tensors)
 
-    for call in calls_in_order(model):
+    for call in calls_of(model):
         operation = call.operation
         if isinstance(operation, keras.layers.InputLayer):
             continue

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_actpen.penalties.base import check_number
+from keras_actpen.penalties.validation import check_number
 
 # From which value on there is a finding, by kind; for "negligible" below
 # which, for "nonfinite" above which. In the order in which they are told.

@@ -50,8 +50,8 @@ def loss_points(
         if loss:
             overview["penalty_share"] = total / loss
     for name, value in overview.items():
-        tag = f"Overview/{name}"
-        yield events.scalar(tag, value, tags.OVERVIEW[tag])
+        for group in tags.OVERVIEW_GROUPS:
+            yield events.scalar(f"{group}/{name}", value, tags.OVERVIEW[name])
     for tag, value in means.items():
         yield events.scalar(tag, value, "Coefficient times value of the term.")
         if loss:
