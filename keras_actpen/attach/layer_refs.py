@@ -112,8 +112,13 @@ def _walk(
 
 
 def unwrapped(layer: Layer) -> Layer:
-    """The user's layer: what a twin is a twin of, or `layer`."""
+    """What a twin is a twin of, or `layer`."""
     return internals.root_of(layer)
+
+
+def users_layer(layer: Layer) -> Layer:
+    """The object that the user made: also of a nested model rebuilt since."""
+    return internals.original_of(unwrapped(layer))
 
 
 def output_shape(layer: keras.layers.Layer) -> str:

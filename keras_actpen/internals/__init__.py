@@ -7,6 +7,7 @@ of them.
 
 from keras_actpen.internals.graphs import (
     graph_of,
+    has_calls,
     has_outputs,
     moved_operations,
     original_graph,
@@ -16,6 +17,7 @@ from keras_actpen.internals.layers import (
     Entry,
     entry_layer,
     entry_of_replica,
+    inner_layers,
     own_losses,
     track,
     unlocked,
@@ -68,7 +70,9 @@ __all__ = [
     "functional_like",
     "give_back_jax_state",
     "graph_of",
+    "has_calls",
     "has_outputs",
+    "inner_layers",
     "is_exporting",
     "is_in_constructor",
     "is_writing_keras_file",

@@ -8,6 +8,7 @@ import keras
 import keras.src.models.functional
 from keras import tree
 from keras.src.ops.node import KerasHistory, Node
+from keras.src.ops.operation import Operation
 
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.observed_twin import ObservedTwin
@@ -24,6 +25,11 @@ Graph = tuple[list[Tensor], dict[int, Any]]
 def graph_of(model: keras.Model) -> Functional:
     """The model that holds the graph: a Sequential one has it inside."""
     return getattr(model, "_functional", model)
+
+
+def has_calls(operation: Operation) -> bool:
+    """Whether an operation is in any graph."""
+    return bool(operation._inbound_nodes)
 
 
 def has_outputs(model: keras.Model, outputs: list[Tensor]) -> bool:

@@ -62,13 +62,16 @@ class ObservedTwin(LayerTwin):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer; the observer sees masks of the outputs too."""
-        if _is_symbolic(args, kwargs):
+        if self.actpen.calls.inside or _is_symbolic(args, kwargs):
             return super().__call__(*args, **kwargs)
         return self._observed(super().__call__, args, kwargs)
 
     def _computed(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self.actpen.calls.inside:
+            return super()._computed(method, args, kwargs)
+
         # A bare `call`, as of TimeDistributed and `stateless_call`.
         def compute(*args: Any, **kwargs: Any) -> Any:
             return super(ObservedTwin, self)._computed(method, args, kwargs)
@@ -82,8 +85,6 @@ class ObservedTwin(LayerTwin):
         kwargs: dict[str, Any],
     ) -> Any:
         calls = self.actpen.calls
-        if calls.inside:
-            return call(*args, **kwargs)
         calls.inside = True
         try:
             return self.actpen.observe(self, call, args, kwargs)
