@@ -300,8 +300,8 @@ def test_deep_links_and_back(tab):
     tab.page.go_back()
     tab.panel("Layer").wait_for()
     assert tab.state()["epoch"] == "3"
-    tab.page.get_by_role("tab", name="Scalars").click()
-    tab.until(lambda: tab.page.url.endswith("#scalars"))
+    tab.page.get_by_role("tab", name="Scalars").first.click()
+    tab.until(lambda: "#scalars" in tab.page.url)
     tab.page.get_by_role("tab", name="Activations").click()
     tab.until(lambda: tab.state().get("page") == "layer")
     assert tab.panel("Layer").is_visible()
