@@ -601,9 +601,11 @@ def numpy_histogram(values):
     return tensor_util.make_ndarray(histogram_pb("", values).value[0].tensor)
 
 
-def assert_statistics(log, tag_path, kind, values, last, every_step):
+def assert_statistics(log, tag_path, kind, values, last, every_step=None):
     """Of the instrumented steps; but dead units of all, and both epochs."""
     train = log["actpen/train"]
+    every_step = values if every_step is None else every_step
+    every_step = every_step.reshape(-1, every_step.shape[-1])
     dead = np.mean((every_step == 0).all(axis=0))
     for name, expected in (
         ("dead_fraction", [dead] * 2),
