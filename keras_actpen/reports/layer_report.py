@@ -127,12 +127,14 @@ def _table(report: PenaltyReport) -> LayerTable:
                 table.add_row(layer.path, on, "watched", *empty, *shares)
     if math.isnan(report.loss):
         table.notes.append(_NO_LOSS)
+    nothing = "No findings."
     if any(layer.unjudged for layer in report.layers):
         table.notes.append(
             "There are too few samples to judge which units are dead: it takes "
             f"{SAMPLES_TO_BE_DEAD} a unit."
         )
-    table.notes += sentences(report.findings) or ["No findings."]
+        nothing = "No other findings."
+    table.notes += sentences(report.findings) or [nothing]
     return table
 
 

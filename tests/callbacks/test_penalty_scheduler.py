@@ -37,10 +37,10 @@ class Seen(keras.callbacks.Callback):
         self.steps.append(logs["loss"])
 
 
-def constant_model(**penalties):
+def constant_model(layer=None, **penalties):
     """A model whose loss is the sum of its coefficients (of values 1)."""
     inputs = keras.Input((1,))
-    x = keras.layers.Identity(name="ones")(inputs)
+    x = (layer or keras.layers.Identity(name="ones"))(inputs)
     outputs = keras.layers.Dense(
         1, kernel_initializer="zeros", use_bias=False, name="head"
     )(x * 0.0)
@@ -417,7 +417,13 @@ def test_two_schedulers_for_one_term():
 
 @pytest.mark.parametrize("scheduler_first", [True, False])
 def test_a_scheduler_and_a_controller_for_one_term(scheduler_first):
-    model = constant_model()
+    # What a controller takes has to be trainable; here it learns nothing.
+    model = constant_model(
+        keras.layers.Dense(
+            1, use_bias=False, kernel_initializer="ones", name="ones"
+        )
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse", **QUICK)
     scheduler = PenaltyScheduler(lambda t: (t + 1) / 4)
 
     def fit_with(controller):
@@ -434,7 +440,7 @@ def test_a_scheduler_and_a_controller_for_one_term(scheduler_first):
     )
     with pytest.raises(ValueError, match=exactly(message)):
         fit_with(TargetController("l1", 1.0, "mean"))
-    # The mean is 1: it should double, so that GECO takes e^-0.1 a move.
+    # The mean is 1, a tenth below its target: GECO takes e^-0.1 a move.
     controller = TargetController(
         "l1",
         10 / 9,
