@@ -1,6 +1,6 @@
 """Warnings that point at the line of the user's that trains."""
 
-import sys
+import inspect
 import warnings
 
 # Where warnings come from is of no use to those who read them.
@@ -13,7 +13,8 @@ def warn_at_fit(message: str) -> None:
     Args:
         message: What is wrong.
     """
-    level, frame = 1, sys._getframe(0)
+    # From Python 3.12 on, `skip_file_prefixes` of `warnings.warn` does this.
+    level, frame = 1, inspect.currentframe()
     while frame is not None and _library(frame.f_globals) in _LIBRARIES:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
