@@ -38,7 +38,7 @@ def has_outputs(model: keras.Model, outputs: list[Tensor]) -> bool:
     return list(map(id, own)) == list(map(id, outputs))
 
 
-def _calls_of(model: keras.Model) -> list[Any]:
+def calls_of(model: keras.Model) -> list[Any]:
     """The calls that make up a model, each behind those it needs."""
     nodes_by_depth = graph_of(model)._nodes_by_depth
     return [
@@ -62,7 +62,7 @@ def moved_operations(
         replaced: Ids of the layers that are replaced.
     """
     moved = set(replaced)
-    calls = [(outer, _calls_of(model), model.layers) for model, outer in graphs]
+    calls = [(outer, calls_of(model), model.layers) for model, outer in graphs]
     count = -1
     while count != len(moved):
         count = len(moved)
@@ -92,7 +92,7 @@ def original_graph(
     """
     in_place_of: dict[int, Tensor] = {}
     placed: dict[int, Any] = {}
-    for node in _calls_of(model):
+    for node in calls_of(model):
         if node.is_input or id(node.operation) not in moved:
             in_place_of.update((id(one), one) for one in node.outputs)
             continue
@@ -145,7 +145,7 @@ def rebuilt_graph(
         traced: Ids of those whose replacement has to be called.
         place: Maps one of the moved to the one in its place.
     """
-    nodes = _calls_of(model)
+    nodes = calls_of(model)
     in_place_of: dict[int, Tensor] = {}
     placed: dict[int, Any] = {}
     for node in nodes:

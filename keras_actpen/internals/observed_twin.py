@@ -46,8 +46,8 @@ class Observer(Protocol):
     ) -> Any:
         """Call, and return the outputs."""
 
-    def losses(self) -> list[Tensor]:
-        """What the calls add to the loss."""
+    def losses(self, layer: Any) -> list[Tensor]:
+        """What the calls of a layer add to the loss."""
 
     def forget_calls(self) -> None:
         """Forget the calls outside of stateless scopes."""
@@ -97,7 +97,7 @@ class ObservedTwin(LayerTwin):
         # twice lose the first one, as it does under the JAX trainer, where
         # every call clears the losses of the layer (7.5 becomes 6.0; Keras
         # 3.15).
-        return [*super()._get_own_losses(), *self.actpen.losses()]
+        return [*super()._get_own_losses(), *self.actpen.losses(self)]
 
     def _clear_losses(self) -> None:
         # A new stateless scope starts without calls by itself.

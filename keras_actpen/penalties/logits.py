@@ -140,9 +140,9 @@ class LoadBalance(BatchPenalty):
 
     Args:
         coefficient: Finite number >= 0.
-        activation: `None` if the layer's own activation tells that its
-            values are probabilities; `"softmax"` to say so of a layer without
-            an `activation`; `"linear"` for logits, of which the softmax is
+        activation: `None` for a layer whose own activation gives
+            probabilities; `"softmax"` for probabilities of a layer without an
+            `activation`; `"linear"` for logits, of which the softmax is
             penalized.
         name: Name of the term, by default `"load_balance"`.
     """

@@ -24,11 +24,11 @@ class MomentMatching(BatchPenalty):
 
     `coefficient * mean_c (mu_c^2 + (sigma_c - 1)^2)`, with mean `mu_c` and
     deviation `sigma_c = sqrt(var_c + 1e-8)` over all counted samples and
-    positions (variance divided by their number). What batch normalization
-    enforces, as a soft wish that costs nothing at inference; suits the
-    pre-activations of dense and convolutional layers. Usual coefficient 1e-3.
-    A batch statistic: right on the global batch under tf.distribute; on torch
-    each process has its own.
+    positions (variance divided by their number). Batch normalization
+    enforces both; the penalty asks for them and costs nothing at inference.
+    Suits the pre-activations of dense and convolutional layers. Usual
+    coefficient 1e-3. A batch statistic: right on the global batch under
+    tf.distribute; on torch each process has its own.
 
     After Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep
     Network Training by Reducing Internal Covariate Shift" (of the moments;
@@ -74,7 +74,7 @@ class FeatureNorm(BatchPenalty):
 
     Args:
         coefficient: Finite number >= 0.
-        radius: Finite number >= 0, the mean norm that is asked for.
+        radius: Finite number >= 0, the target of the mean norm.
         name: Name of the term, by default `"feature_norm"`.
     """
 
@@ -118,7 +118,7 @@ class Kurtosis(FixedPenalty):
 
     Args:
         coefficient: Finite number >= 0.
-        target: Finite number >= 1, the kurtosis that is asked for.
+        target: Finite number >= 1, the target kurtosis.
         name: Name of the term, by default `"kurtosis"`.
     """
 

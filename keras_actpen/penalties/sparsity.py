@@ -54,8 +54,8 @@ class KLSparsity(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         rate: Target mean activation, between 0 and 1 exclusive.
-        activation: `None` if the layer's own activation tells that values
-            lie in [0, 1]; `"sigmoid"` to say so of a layer without an
+        activation: `None` for a layer whose own activation keeps values in
+            [0, 1]; `"sigmoid"` for such values of a layer without an
             `activation`; `"tanh"` for values in [-1, 1], of which `(h + 1) /
             2` is penalized.
         name: Name of the term, by default `"kl_sparsity"`.

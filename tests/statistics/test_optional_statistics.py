@@ -177,7 +177,7 @@ def test_reset_forgets_everything():
 
 
 def test_counts_are_exact_beyond_int32():
-    (quantiles,) = [s for k, s in states().items() if "Quantiles" in str(k)]
+    (quantiles,) = [s for k, s in states().items() if "Quantile" in str(k)]
     words = np.zeros(quantiles.counts.shape, "int32")
     zeros = words.shape[1] // 2
     words[:, zeros] = 2**20 - 1, 2**24

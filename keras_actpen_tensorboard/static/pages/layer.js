@@ -113,8 +113,9 @@ export function create(app) {
     if (focused) otherTools.querySelector("select")?.focus();
     others.element.querySelector(".note").textContent =
       items[0].training.model.definitions[name] ?? "";
+    const shown = name === undefined ? [] : [[name, words(name), 2]];
     others.set(
-      items.map((item) => statisticsItem(item, place, [[name, words(name), 2]])),
+      items.map((item) => statisticsItem(item, place, shown)),
       epoch,
       formatOf(name ?? ""),
     );
