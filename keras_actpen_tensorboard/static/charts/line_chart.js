@@ -34,9 +34,9 @@ export function lineChart(label, height = 240) {
         ...line,
         values: line.values.map((value) => drawable(value, log)),
       }));
-      // Until it has a width, that of half a page.
-      const width = frame.element.clientWidth || 560;
-      const every = niceStep((steps.length * LABEL_WIDTH) / width);
+      // Asked whenever it is drawn: a second chart beside it takes the half.
+      const every = () =>
+        niceStep((steps.length * LABEL_WIDTH) / frame.element.clientWidth);
       frame.set({
         aria: { enabled: false },
         grid: { left: 8, right: 16, top: 10, bottom: 24, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
@@ -49,7 +49,7 @@ export function lineChart(label, height = 240) {
           nameLocation: "middle",
           nameGap: 24,
           splitLine: { show: false },
-          axisLabel: { ...axisStyle().axisLabel, interval: (index) => index % every === 0 },
+          axisLabel: { ...axisStyle().axisLabel, interval: (index) => index % every() === 0 },
         },
         yAxis: {
           ...axisStyle(),

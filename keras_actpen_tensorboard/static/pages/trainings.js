@@ -96,7 +96,7 @@ export function create(app) {
     ]);
     const control = (id, text, element_) => {
       element_.dataset.control = id;
-      return h("label", { class: "note" }, `${text} `, element_);
+      return h("label", {}, text, element_);
     };
     const { layers } = app.shown[0].model;
     const terms = allTerms();
