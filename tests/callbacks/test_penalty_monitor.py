@@ -591,7 +591,7 @@ def numpy_statistics(values):
         "max": finite.max(),
         "rms": np.sqrt(np.mean(finite**2)),
         "zero_fraction": np.mean(finite == 0),
-        "l0": np.mean((np.nan_to_num(values) != 0).sum(axis=-1)),
+        "l0": np.mean((np.isfinite(values) & (values != 0)).sum(axis=-1)),
         "nonfinite": float(values.size - finite.size),
     }
 
