@@ -483,6 +483,32 @@ def test_measure_that_stands_still():
     )
 
 
+@pytest.mark.parametrize("off", [0.1, 10.0])
+@pytest.mark.parametrize("drift", [0.0, 0.005])
+@pytest.mark.parametrize("lag", [0, 3, 8])
+@pytest.mark.parametrize("slope", [0.3, 0.6, 1.0])
+def test_log_pi_settles_on_plants_that_answer_late(slope, lag, drift, off):
+    """Within 5 % after 60 moves at most, the mean of five.
+
+    The logarithm of the measure follows that of the coefficient, `slope` to
+    one, with a lag in moves, and drifts away from it as a network does that
+    escapes the penalty.
+    """
+    rule, limits = LogPI(), Limits(1e-6, 1e6, 1.0)
+    coefficient, memory = rule.first(off), ()
+    answer = math.exp(-1 / lag) if lag else 0.0
+    measured, errors = math.log(6), []
+    for move in range(120):
+        settled = drift * move - slope * math.log(coefficient)
+        measured = answer * measured + (1 - answer) * settled
+        errors.append(measured)
+        coefficient, memory = rule.move(
+            coefficient, logarithmic(measured), memory, limits
+        )
+    means = np.convolve(errors[56:], np.ones(5) / 5, "valid")
+    assert np.max(np.abs(means)) <= math.log(1.05)
+
+
 def test_a_target_that_comes_into_reach_is_followed():
     limits, missing = Limits(0.1, 2.0, 1.0), linear(0.5)
     model = frozen(l1=2.0)
