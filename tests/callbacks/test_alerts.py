@@ -80,6 +80,10 @@ def texts(log_dir, run="actpen"):
     }
 
 
+def table_of(*rows):
+    return "\n".join(["| epochs | finding |", "|---|---|", *rows])
+
+
 def test_one_warning_a_kind_and_fit(tmp_path):
     model = attach_penalty(dying(6), "dense_4", l2=1.0)
     model = compiled(watch_activations(model, "head"))
@@ -99,13 +103,9 @@ def test_one_warning_a_kind_and_fit(tmp_path):
         assert messages == [dead, f"dense_4: {shares[0]}"]
         # One table: what it was when each row came, and what it is at the end.
         assert texts(tmp_path, run) == {
-            step: "\n".join(
-                [
-                    "| epochs | finding |",
-                    "|---|---|",
-                    f"| {epochs} | {dead} |",
-                    f"| {epochs} | dense_4: {shares[step]} |",
-                ]
+            step: table_of(
+                f"| {epochs} | {dead} |",
+                f"| {epochs} | dense_4: {shares[step]} |",
             )
             for step, epochs in enumerate(("0", "0 to 1"))
         }
@@ -301,8 +301,12 @@ def test_infinite_activations(log_dir, tmp_path):
     of_term = "the penalty l1 is " + ("inf" if backend.is_on_host() else "nan")
     assert [str(one.message) for one in caught] == [f"dense_4: {of_term}"]
     if log_dir:
-        assert texts(tmp_path / log_dir) == {
-            0: f"- dense_4: 6 activations are NaN or infinite; {of_term}"
+        found = texts(tmp_path / log_dir)
+        assert found == {
+            0: table_of(
+                "| 0 | dense_4: 6 activations are NaN or infinite |",
+                f"| 0 | dense_4: {of_term} |",
+            )
         }
 
 
@@ -508,7 +512,10 @@ def test_a_penalty_that_is_not_in_the_loss(kind, log_dir, tmp_path):
         assert run["penalty/dense_4/l2"].values == pytest.approx(
             history["penalty/dense_4/l2"], rel=1e-6
         )
-        assert texts(tmp_path / log_dir) == dict.fromkeys((0, 1), f"- {UNUSED}")
+        assert texts(tmp_path / log_dir) == {
+            step: table_of(f"| {epochs} | {UNUSED} |")
+            for step, epochs in enumerate(("0", "0 to 1"))
+        }
 
 
 def test_a_loss_of_ones_own_that_has_the_penalty():
