@@ -11,7 +11,7 @@ from keras_actpen.attach.attach import (
     watch_activations,
 )
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.callbacks.control_rules import GECO, PI
+from keras_actpen.callbacks.control_rules import GECO, PI, LogPI
 from keras_actpen.callbacks.penalty_monitor import PenaltyMonitor
 from keras_actpen.callbacks.penalty_scheduler import PenaltyScheduler
 from keras_actpen.callbacks.target_controller import TargetController
@@ -30,6 +30,7 @@ __all__ = [
     "GECO",
     "PI",
     "Finding",
+    "LogPI",
     "PenalizedLayer",
     "PenaltyMonitor",
     "PenaltyScheduler",

@@ -1,20 +1,20 @@
 """Attaching penalties to the layers of a model, and taking them off."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from keras_actpen import penalties
+from keras_actpen import internals, penalties
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
-from keras_actpen.attach.layer_refs import LayerRef, sites
+from keras_actpen.attach.layer_refs import sites
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.rebuild import Replacement, replace_layers, wrapping
+from keras_actpen.attach.requested_terms import requested_terms
 from keras_actpen.attach.select import Entries, select
-from keras_actpen.penalties.validation import check_coefficient, check_term_name
 
 
 def attach_penalty(
@@ -87,8 +87,9 @@ def attach_penalty(
             passed in is then unchanged.
     """
     check_built(model)
+    _check_graph(model)
     place = ActivationSpec(on, output)
-    wanted = _wanted(model, layers, penalty, l1, l2, name)
+    wanted = requested_terms(model, layers, penalty, l1, l2, name)
     if not share_weights:
         model = _independent_copy(model)
         wanted = [
@@ -136,6 +137,7 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
             ambiguous or out of reach.
     """
     check_built(model)
+    _check_graph(model)
     return replace_layers(
         model,
         {
@@ -172,6 +174,7 @@ def detach_penalty(
         ValueError: If a layer has no penalty, or no layer has.
     """
     check_built(model)
+    _check_graph(model)
     chosen = sites(model) if layers is None else select(model, layers)
     plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
     if len(plain) == len(chosen) or (layers is not None and plain):
@@ -240,74 +243,15 @@ def check_built(model: Any) -> None:
         )
 
 
-def _wanted(
-    model: keras.Model,
-    layers: Entries | Mapping[Any, penalties.Identifiers],
-    penalty: penalties.Identifiers | None,
-    l1: float | None,
-    l2: float | None,
-    name: str | None,
-) -> list[tuple[LayerRef, list[penalties.Penalty]]]:
-    """The sites to penalise, each with its new penalties."""
-    if isinstance(layers, Mapping):
-        if penalty is not None or l1 is not None or l2 is not None:
-            raise ValueError(
-                "Invalid value received for argument `penalty`. Expected "
-                "`penalty`, `l1` and `l2` to be unset when `layers` is a "
-                "mapping from layers to penalties. Received: "
-                f"penalty={penalty!r}, l1={l1!r}, l2={l2!r}"
-            )
-        requests = list(layers.items())
-    else:
-        requests = [(layers, penalty)]
-    wanted: dict[int, tuple[LayerRef, list[penalties.Penalty]]] = {}
-    for entry, given in requests:
-        found = _penalties(given, l1, l2, name)
-        for site in select(model, entry):
-            wanted.setdefault(id(site.layer), (site, []))[1].extend(found)
-    if not wanted:
-        raise _nothing_to_penalize("layers={}")
-    return list(wanted.values())
-
-
-def _penalties(
-    given: penalties.Identifiers | None,
-    l1: float | None,
-    l2: float | None,
-    name: str | None,
-) -> list[penalties.Penalty]:
-    if given is None:
-        given = []
-    elif isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        given = [given]
-    found = [penalties.identifiers.to_penalty(one) for one in given]
-    if l1 is not None:
-        found.append(penalties.L1(check_coefficient("l1", l1)))
-    if l2 is not None:
-        found.append(penalties.L2(check_coefficient("l2", l2)))
-    if not found:
-        raise _nothing_to_penalize("no penalty")
-    if name is not None:
-        check_term_name(name)
-        if len(found) > 1:
-            raise ValueError(
-                "Invalid value received for argument `name`. Expected a name "
-                "only where one term is added; give each penalty its own, "
-                "for example L2(0.01, name='energy'). Received: "
-                f"name={name!r} for {[one.name for one in found]}"
-            )
-        # The penalty may be in use elsewhere under its own name.
-        found = [copy.copy(found[0])]
-        found[0].name = name
-    return found
-
-
-def _nothing_to_penalize(received: str) -> ValueError:
-    return ValueError(
-        "Invalid value received for argument `penalty`. Expected a penalty, "
-        "for example l2=0.01 or penalty='l1'; to log activations without a "
-        f"penalty use `watch_activations`. Received: {received}"
-    )
+def _check_graph(model: keras.Model) -> None:
+    """Refuse a Sequential model on several tensors."""
+    if internals.graph_of(model) is None:
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a "
+            "Sequential model with one input tensor, on which Keras builds a "
+            "graph; write it as `keras.Model(inputs, outputs)` instead. "
+            f"Received: the Sequential model {model.name!r} without a graph"
+        )
 
 
 def _name_taken(name: str, path: str) -> ValueError:

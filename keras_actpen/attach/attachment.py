@@ -91,8 +91,13 @@ class Attachment:
                 recorder.record(layer, watched, values)
         return outputs
 
-    def losses(self) -> list[Tensor]:
-        """What each call since the last outermost one adds to the loss."""
+    def losses(self, layer: Any) -> list[Tensor]:
+        """What each call since the last outermost one adds to the loss.
+
+        Args:
+            layer: The `PenalizedLayer`.
+        """
+        recording.note_asked(layer)
         return [
             _loss(*self._values_of(call).values())
             for call in list(self.calls.here())

@@ -85,6 +85,37 @@ def observed_call(
     )
 
 
+def observed_spec(
+    layer: keras.layers.Layer,
+    places: Sequence[ActivationSpec],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[Any, Watched]:
+    """Specs of what `observed_call` returns, for symbolic arguments."""
+    if not isinstance(layer, keras.Model) and all(
+        place.on == "output" for place in places
+    ):
+        # Most layers know it without being traced, which takes longer.
+        outputs = layer.compute_output_spec(*args, **kwargs)
+        return outputs, watched_at(places, layer, outputs, args, kwargs)
+
+    def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        outputs, watched = observed_call(layer, places, args, kwargs, layer)
+        return outputs, [
+            [tensor for tensor, _ in tensors] for tensors in watched.values()
+        ]
+
+    outputs, found = internals.output_spec(observed, args, kwargs)
+    padding = padding_mask(layer, args, kwargs)
+    watched = {
+        place: [(one, mask_for(one, None, padding)) for one in tensors]
+        for place, tensors in zip(places, found, strict=True)
+    }
+    if isinstance(layer, keras.Model):
+        return outputs, watched
+    return layer.compute_output_spec(*args, **kwargs), watched
+
+
 def _is_tensor_to_tensor(
     args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
 ) -> bool:

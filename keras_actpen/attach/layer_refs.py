@@ -39,9 +39,12 @@ def is_graph_model(model: Any) -> bool:
     """Tell whether `model` runs its graph of layers, so that it can be cloned.
 
     True for Sequential and Functional models, also of the user's own class;
-    False for any class that brings its own `call`, graph or not.
+    False for any class that brings its own `call`, graph or not, and for a
+    Sequential model on several tensors, for which Keras makes no graph.
     """
     if not isinstance(model, keras.Sequential | keras.Function):
+        return False
+    if model.built and internals.graph_of(model) is None:
         return False
     cls = type(internals.root_of(model))
     definer = next(c for c in cls.__mro__ if "call" in vars(c))
@@ -104,7 +107,9 @@ def _walk(
         if any(inner is unwrapped(ancestor) for ancestor in ancestors):
             continue  # a sub-model that holds its parent as an attribute
         if is_graph_model(inner) or (
-            in_place and isinstance(inner, keras.Model)
+            in_place
+            and isinstance(inner, keras.Model)
+            and not isinstance(inner, keras.Sequential)
         ):
             yield from _walk(
                 inner, f"{prefix}{layer.name}/", ancestors, in_place
@@ -112,8 +117,13 @@ def _walk(
 
 
 def unwrapped(layer: Layer) -> Layer:
-    """The user's layer: what a twin is a twin of, or `layer`."""
+    """What a twin is a twin of, or `layer`."""
     return internals.root_of(layer)
+
+
+def users_layer(layer: Layer) -> Layer:
+    """The object that the user made: also of a nested model rebuilt since."""
+    return internals.original_of(unwrapped(layer))
 
 
 def output_shape(layer: keras.layers.Layer) -> str:

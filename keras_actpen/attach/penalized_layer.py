@@ -9,14 +9,7 @@ import keras
 
 from keras_actpen import internals, penalties
 from keras_actpen.attach.attachment import Attachment
-from keras_actpen.attach.capture import (
-    ActivationSpec,
-    Watched,
-    mask_for,
-    observed_call,
-    padding_mask,
-    watched_at,
-)
+from keras_actpen.attach.capture import ActivationSpec, observed_spec
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import serializable
@@ -131,38 +124,12 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
-        outputs, watched = self._observed_spec(args, kwargs)
-        self.actpen.check(self.wrapped_layer, watched)
+        layer = self.wrapped_layer
+        outputs, watched = observed_spec(
+            layer, self.actpen.places, args, kwargs
+        )
+        self.actpen.check(layer, watched)
         return outputs
-
-    def _observed_spec(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, Watched]:
-        """Specs of the outputs and of what is watched."""
-        layer, places = self.wrapped_layer, self.actpen.places
-        if not isinstance(layer, keras.Model) and all(
-            place.on == "output" for place in places
-        ):
-            # Most layers know it without being traced, which takes longer.
-            outputs = layer.compute_output_spec(*args, **kwargs)
-            return outputs, watched_at(places, layer, outputs, args, kwargs)
-
-        def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            outputs, watched = observed_call(layer, places, args, kwargs, layer)
-            return outputs, [
-                [tensor for tensor, _ in tensors]
-                for tensors in watched.values()
-            ]
-
-        outputs, found = internals.output_spec(observed, args, kwargs)
-        padding = padding_mask(layer, args, kwargs)
-        watched = {
-            place: [(one, mask_for(one, None, padding)) for one in tensors]
-            for place, tensors in zip(places, found, strict=True)
-        }
-        if isinstance(layer, keras.Model):
-            return outputs, watched
-        return layer.compute_output_spec(*args, **kwargs), watched
 
     def save_assets(self, path: str) -> None:
         """Save the wrapped layer's assets; warn if the penalty gets lost."""

@@ -85,7 +85,7 @@ class _Rebuilding:
             for graph, _ in graphs
             for layer in graph.layers
             if not is_graph_model(unwrapped(layer))
-            for inner in layer._flatten_layers(include_self=False)
+            for inner in internals.inner_layers(layer)
         }
         self._visited: dict[int, Layer] = {}
         self._placed: dict[int, Any] = {}
@@ -120,7 +120,7 @@ class _Rebuilding:
             new = self._operation(operation)
             if not isinstance(new, PenalizedLayer):
                 new = unwrapped(new)
-                if new._inbound_nodes and id(new) not in self._held:
+                if internals.has_calls(new) and id(new) not in self._held:
                     new = internals.plain_twin(new)
             self._placed[id(operation)] = new
         return self._placed[id(operation)]
@@ -149,8 +149,9 @@ class _Rebuilding:
         outputs = internals.graph_of(model).output
         outputs = tree.pack_sequence_as(outputs, flat)
         if isinstance(model, keras.Sequential):
-            layers = [placed_at(layer) for layer in model._layers]
-            new = internals.sequential_like(model, cls, layers, inputs, outputs)
+            new = internals.sequential_like(
+                model, cls, placed_at, inputs, outputs
+            )
         else:
             new = internals.functional_like(model, cls, inputs, outputs)
         internals.carry_over(model, new, placed_at)

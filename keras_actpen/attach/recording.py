@@ -27,6 +27,13 @@ class Recorder(Protocol):
                 scalar; what the loss has, if it has been asked for before.
         """
 
+    def asked(self, layer: Any) -> None:
+        """Take note that somebody asks for the losses of a layer.
+
+        Args:
+            layer: The `PenalizedLayer`, as it was handed to `record`.
+        """
+
 
 # Replicas of a tf.distribute strategy are traced in threads of their own.
 _local = threading.local()
@@ -35,6 +42,13 @@ _local = threading.local()
 def current() -> Recorder | None:
     """The recorder of the running forward pass, or None."""
     return getattr(_local, "recorder", None)
+
+
+def note_asked(layer: Any) -> None:
+    """Tell the recorder that somebody asks for the losses of a layer."""
+    recorder = current()
+    if recorder is not None:
+        recorder.asked(layer)
 
 
 @contextlib.contextmanager
@@ -65,6 +79,9 @@ class ValueRecorder:
         values = self.values.setdefault(id(layer), dict.fromkeys(new, 0.0))
         for name, value in new.items():
             values[name] = values[name] + value
+
+    def asked(self, layer: Any) -> None:
+        """Nothing depends on who asks."""
 
 
 def log_key(path: str, term: str) -> str:

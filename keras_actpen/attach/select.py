@@ -8,7 +8,12 @@ from typing import Any, TypeAlias
 
 import keras
 
-from keras_actpen.attach.layer_refs import LayerRef, sites, unwrapped
+from keras_actpen.attach.layer_refs import (
+    LayerRef,
+    sites,
+    unwrapped,
+    users_layer,
+)
 from keras_actpen.attach.select_errors import (
     ambiguous,
     hidden,
@@ -123,7 +128,7 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
             f"{argument}='dense_4'.",
         )
     if isinstance(entry, Layer):
-        return lambda site: unwrapped(site.layer) is unwrapped(entry)
+        return lambda site: users_layer(site.layer) is users_layer(entry)
     if isinstance(entry, type):
         return lambda site: (
             isinstance(site.layer, entry)
@@ -132,7 +137,7 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
     if isinstance(entry, re.Pattern) and isinstance(entry.pattern, str):
         return lambda site: any(map(entry.fullmatch, site.paths))
     if callable(entry):
-        return lambda site: bool(entry(unwrapped(site.layer)))
+        return lambda site: bool(entry(users_layer(site.layer)))
     raise TypeError(
         f"Invalid type received for argument `layers`. Expected a layer's "
         "name, path or glob, a layer, a layer class, a compiled regex, a "

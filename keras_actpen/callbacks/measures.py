@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from keras_actpen.callbacks.control_rules import Miss
 from keras_actpen.callbacks.term_refs import TermRef
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
@@ -19,6 +20,9 @@ EFFECTS = {
 # A target is missed if the measure is further off than this, as a share of
 # the target, or for shares of zeros absolutely.
 TOLERANCE = 0.02
+
+# What counts as nothing beside a share of 1, or a measure beside its target.
+_LEAST = 1e-6
 
 
 class Reading:
@@ -50,18 +54,40 @@ class Reading:
         count = new.count - old.count
         if not count:
             return math.nan
+        zeros = (new.zeros - old.zeros) / count
         if name == "zero_fraction":
-            return (new.zeros - old.zeros) / count
+            return zeros
         if name == "l0":
             if new.fired is None:
                 return math.nan
             elements = count + new.nonfinite - old.nonfinite
-            fired = count - (new.zeros - old.zeros)
-            return fired / elements * len(new.fired)
+            return (1 - zeros) * count / elements * len(new.fired)
         if name == "mean":
             return (new.count * new.mean - old.count * old.mean) / count
         squares = new.count * new.mean_square - old.count * old.mean_square
         return math.sqrt(max(squares, 0.0) / count)
+
+
+def miss(measured: float, target: float, measure: str, effect: str) -> Miss:
+    """How far a measure is off its target.
+
+    Args:
+        measured: What was measured.
+        target: What it should be.
+        measure: Name of the measure.
+        effect: What a larger coefficient does to it, a value of `EFFECTS`.
+    """
+    share = target - measured
+    if measure == "zero_fraction":
+        ratio = max(1 - measured, _LEAST) / max(1 - target, _LEAST)
+    else:
+        share /= abs(target)
+        # A mean of the other sign is as far off as one that is nothing.
+        ratio = 1 / max(measured / target, _LEAST)
+        if target < 0:
+            ratio = 1 / ratio
+    sign = 1 if effect == "raises" else -1
+    return Miss(sign * share, sign * math.log(ratio))
 
 
 def check_target(target: Any, measure: str) -> float:
@@ -88,19 +114,3 @@ def check_target(target: Any, measure: str) -> float:
     return check_number(
         "target", target, "a finite number > 0", lambda value: value > 0
     )
-
-
-def check_units(target: float, measure: str, term: TermRef) -> None:
-    """Refuse a mean number of units that the layer cannot have.
-
-    Raises:
-        ValueError: If `target` is above the number of units.
-    """
-    place = term.layer.actpen.terms[term.name].place
-    units = term.layer.actpen.place_units.get(place)
-    if measure == "l0" and units is not None and target > units:
-        raise ValueError(
-            "Invalid value received for argument `target`. Expected a mean "
-            f"number of units that fire, at most the {units} of the term "
-            f"{term.key!r}. Received: target={target}"
-        )

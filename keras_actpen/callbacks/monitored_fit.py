@@ -33,7 +33,7 @@ class Arguments(Protocol):
     dead_after: int | None
     validation_statistics: bool
     images: bool
-    alerts: Sequence[str] | Mapping[str, float | None]
+    alerts: str | Sequence[str] | Mapping[str, float | None]
     on_finding: OnFinding | None
 
 
@@ -133,11 +133,18 @@ class MonitoredFit:
         Args:
             batch: Its number in the epoch.
         """
+        self.tell_facts()
         self._steps = self._epoch_start + batch
         self._write_batches()
         self._steps += 1
         what = "statistics" if self._pace.instruments(batch) else "terms"
         self._session.arm("train", what, self._pace.stopwatch)
+
+    def tell_facts(self) -> None:
+        """Tell what the last step has shown, without waiting for it."""
+        session = self._session
+        if facts := self._alerts.new_facts(session.checks.facts()):
+            self._alerts.announce(facts, self.model, len(session.layers))
 
     def _write_batches(self) -> None:
         """Write the terms until the last step, where that is asked for."""
@@ -164,7 +171,11 @@ class MonitoredFit:
         snapshots = {}
         if self._validation_pace.steps:
             snapshots = self._session.state.validation_snapshots()
-        self._validation = Recorded(self._session.means("test"), snapshots)
+        self._validation = Recorded(
+            self._session.means("test"),
+            snapshots,
+            unused=self._session.checks.unused_keys("test"),
+        )
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """Write the epoch, and tell what is wrong.
@@ -179,16 +190,17 @@ class MonitoredFit:
         with self._pace.writing():
             recorded = {"train": self._recorded()}
             # A train_step of the user's own may have returned anything.
-            logs.update(recorded["train"].means)
+            _put_last(logs, recorded["train"].means)
             if self._validation is not None:
                 recorded["validation"] = self._validation
                 means = self._validation.means
-                logs.update({f"val_{key}": v for key, v in means.items()})
+                _put_last(logs, {f"val_{key}": v for key, v in means.items()})
             findings = self._alerts.findings(
                 self._session.layers,
                 recorded["train"].means,
                 number(logs.get("loss")),
                 recorded["train"].snapshots,
+                self._session.checks.facts(),
             )
             if self._runs is not None:
                 self._write_epoch(epoch, logs, recorded, findings)
@@ -200,18 +212,20 @@ class MonitoredFit:
                 self.model.steps_per_execution,
             )
         # Last, because a warning may be an error.
-        self._alerts.announce(findings, self.model)
+        layers = len(self._session.layers)
+        self._alerts.announce(findings, self.model, layers)
 
     def _recorded(self) -> Recorded:
         """What the steps of the epoch have recorded."""
         means = self._session.means("train")
+        unused = self._session.checks.unused_keys("train")
         if self._runs is None or not self._monitor.statistics_freq:
-            return Recorded(means)
+            return Recorded(means, unused=unused)
         state = self._session.state
         snapshots = self._window.after_epoch(state.snapshots())
         optional = state.optional_values(self._monitor.statistics)
         self.units = unit_values(snapshots, optional)
-        return Recorded(means, snapshots, optional)
+        return Recorded(means, snapshots, optional, unused)
 
     def _write_epoch(
         self,
@@ -240,3 +254,10 @@ class MonitoredFit:
         """Close what is written."""
         if self._runs is not None:
             self._runs.attempt(self._runs.close)
+
+
+def _put_last(logs: dict[str, Any], means: Mapping[str, float]) -> None:
+    """Put the terms into logs in model order: Keras has sorted them."""
+    for key in means:
+        logs.pop(key, None)
+    logs.update(means)

@@ -4,27 +4,28 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-
+from keras_actpen import internals
 from keras_actpen.attach.attach import penalized_layers
+from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_frequency,
     check_overhead,
 )
 from keras_actpen.callbacks.monitored_fit import MonitoredFit
+from keras_actpen.callbacks.short_progress_bar import shorten
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
-from keras_actpen.statistics.findings import THRESHOLDS
 from keras_actpen.statistics.optional import check_names
 from keras_actpen.statistics.since_fired import check_dead_after
+from keras_actpen.statistics.thresholds import THRESHOLDS
 from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
 
 _NO_FIT = object()
 
 
-class PenaltyMonitor(keras.callbacks.Callback):
+class PenaltyMonitor(CopyableCallback):
     """Logs every penalty term and the activations of the penalised layers.
 
     Terms are exact: they are accumulated at every step, on the device or, on
@@ -84,10 +85,17 @@ class PenaltyMonitor(keras.callbacks.Callback):
             for TensorBoard's Images page. They show all epochs so far and
             are drawn after 1, 2, 4, 8, ... epochs and at the end. The
             Activations tab shows the same, and more, without them.
-        alerts: What to warn of, once a layer and epoch: the kinds of
-            findings, `()` for none, or a mapping from kinds to thresholds
-            other than the default ones, `None` to leave a kind out. The kinds
-            and when they are found: `"nonfinite"`, any NaN or infinity in
+        alerts: What to warn of, once a kind and `fit`, and again when it has
+            grown worse: the kinds of findings, `()` for none, a mapping from
+            kinds to thresholds other than the default ones, `None` to leave a
+            kind out, or `"sparse"` for all but `"dominating"` and
+            `"negligible"`, which are usual while a sparse autoencoder warms
+            up. The kinds and when they are found, the first three in the
+            first step that shows them: `"unused"`, a penalty that the
+            model's `train_step` or `compute_loss` does not add to the loss;
+            `"not_called"`, a layer that the model did not call;
+            `"frozen"`, a penalty in front of which nothing is trainable;
+            `"nonfinite"`, any NaN or infinity in
             activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
             judged by 100 positions at least, see `dead_after`;
@@ -100,7 +108,10 @@ class PenaltyMonitor(keras.callbacks.Callback):
             activations. The findings are in TensorBoard's text page too, as
             `actpen/findings`.
         on_finding: Function `f(finding, model)` that is called with every
-            `Finding`; it may set `model.stop_training = True`.
+            `Finding`, once an epoch or, of the first three kinds, once; it
+            may set `model.stop_training = True`.
+        verbose_terms: Whether Keras's progress bar shows every term instead
+            of their sum, `penalty_total`. `logs` have the terms anyway.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -121,8 +132,11 @@ class PenaltyMonitor(keras.callbacks.Callback):
         validation_statistics: bool = False,
         images: bool = False,
         dead_after: int | None = None,
-        alerts: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+        alerts: str | Sequence[str] | Mapping[str, float | None] = tuple(
+            THRESHOLDS
+        ),
         on_finding: OnFinding | None = None,
+        verbose_terms: bool = False,
     ):
         super().__init__()
         self.log_dir: str | None = (
@@ -149,6 +163,7 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self.alerts = alerts
         self.on_finding = on_finding
         Alerts(alerts, on_finding)  # checks both
+        self.verbose_terms = verbose_terms
         self._start()
 
     def _start(self) -> None:
@@ -156,10 +171,8 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._session: Session | None = None
         self._fit: MonitoredFit | None = None
         self._fit_params: Any = _NO_FIT
-        # Where it writes, wherever the process goes meanwhile; by what was
-        # passed, which may be set anew.
+        # Where it writes, by the `log_dir` that was passed, and the run there.
         self._directories: dict[str, str] = {}
-        # The run in it.
         self._run: str | None = None
         self._is_copy = False
 
@@ -173,19 +186,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         """
         return {} if self._fit is None else dict(self._fit.units)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Arguments only: Keras Tuner deep-copies callbacks."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not name.startswith("_")
-        }
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy that has seen no training."""
-        super().__init__()
-        vars(self).update(state)
-        self._start()
+        super().__setstate__(state)
         self._is_copy = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -196,6 +199,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
         self._session.install(self)
         self._session.stand_in("train")
         self._fit_params = self.params
+        self._session.checks.look_for_frozen()
+        self._fit.tell_facts()
+        self._shorten_progress_bar()
 
     def _directory(self) -> str | None:
         """Absolute path of the log directory, the same in every `fit`."""
@@ -211,10 +217,9 @@ class PenaltyMonitor(keras.callbacks.Callback):
     ) -> None:
         """Start a new period, in the first epoch a new run."""
         if not self._fit.has_begun:
-            # Not earlier: BackupAndRestore sets epoch, optimizer and
-            # coefficients in its on_train_begin. The last run may be that of
-            # another copy: Keras Tuner's Hyperband starts new trials at a
-            # later epoch than the first.
+            # Not earlier: BackupAndRestore sets the epoch in on_train_begin.
+            # The last run may be that of another copy: Keras Tuner's
+            # Hyperband starts new trials at a later epoch than the first.
             resumed = epoch > 0 and not (self._is_copy and self._run is None)
             try:
                 self._run = self._fit.begin(self._run, resumed)
@@ -233,16 +238,15 @@ class PenaltyMonitor(keras.callbacks.Callback):
     @property
     def _is_fitting(self) -> bool:
         """Whether an evaluation is that of the running `fit`."""
-        # Keras gives the callbacks of one `fit` the same dictionary, and
-        # those of an evaluation of its own another.
+        # Keras gives the callbacks of one `fit` the same dictionary.
         return self.params is self._fit_params
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's test function."""
-        # Not in a fit: a callback may have evaluated another model since that
-        # shares the layers, and has a session of its own.
+        # Another model that shares the layers has a session of its own.
         if not self._is_fitting:
             self._open_session()
+            self._shorten_progress_bar()
         self._session.install(self)
         self._session.stand_in("test")
         self._session.state.reset("test")
@@ -270,6 +274,12 @@ class PenaltyMonitor(keras.callbacks.Callback):
     ) -> None:
         """Write the epoch."""
         self._fit.end_epoch(epoch, {} if logs is None else logs)
+
+    def _shorten_progress_bar(self) -> None:
+        """Show one number for all terms, unless all are asked for."""
+        bar = internals.running_progress_bar()
+        if bar is not None and not self.verbose_terms:
+            shorten(bar)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own train function back."""

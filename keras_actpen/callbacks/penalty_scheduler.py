@@ -1,7 +1,6 @@
 """PenaltyScheduler: coefficients that follow a plan while a model trains."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,18 +10,21 @@ from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.attach.select import Entries
+from keras_actpen.callbacks.copyable_callback import CopyableCallback
+from keras_actpen.callbacks.ownership import claim, owns, release
 from keras_actpen.callbacks.term_refs import (
     TermRef,
     log_coefficients,
     move_coefficients,
     select_terms,
 )
+from keras_actpen.statistics.user_warning import warn_at_fit
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 UNITS = ("step", "epoch")
 
 
-class PenaltyScheduler(keras.callbacks.Callback):
+class PenaltyScheduler(CopyableCallback):
     """Multiplies the coefficients of penalty terms by a schedule.
 
     At step (or epoch) `t` the coefficient of a term is `schedule(t)` times
@@ -38,6 +40,10 @@ class PenaltyScheduler(keras.callbacks.Callback):
     changes every `n` steps. A `fit` from epoch 0 whose optimizer has taken
     steps without this scheduler is warned of, if it starts with another value
     than that of step 0.
+
+    A term belongs to one scheduler at most. A `TargetController` with
+    `start=1000` takes it over after as many steps, for example at the end of a
+    warm-up, and the scheduler lets it go.
 
     The coefficients at the end of each epoch are in `logs`, hence in the
     history, as `penalty.coefficient/<path>/<term>`; `PenaltyMonitor` writes
@@ -91,10 +97,10 @@ class PenaltyScheduler(keras.callbacks.Callback):
 
     Raises:
         TypeError: If `schedule` cannot be called or `terms` is no string.
-        ValueError: If `unit` is unknown; when training starts, if an entry of
-            `layers` matches no penalised layer or one of `terms` no term of
-            them; while training, if the schedule returns no finite number
-            >= 0.
+        ValueError: If `unit` is unknown or `terms` is empty; when training
+            starts, if an entry of `layers` matches no penalised layer or one
+            of `terms` no term of them, or another callback moves one of them;
+            while training, if the schedule returns no finite number >= 0.
     """
 
     def __init__(
@@ -123,6 +129,12 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self.terms: tuple[str, ...] = (
             (terms,) if isinstance(terms, str) else tuple(terms)
         )
+        if not self.terms:
+            raise ValueError(
+                "Invalid value received for argument `terms`. Expected at "
+                "least one name or glob of terms, for example terms='l2'. "
+                f"Received: terms={terms!r}"
+            )
         for term in self.terms:
             if not isinstance(term, str):
                 raise TypeError(
@@ -143,20 +155,6 @@ class PenaltyScheduler(keras.callbacks.Callback):
         # Steps when the epoch began, and a lower bound of those until now.
         self._epoch_start = self._steps = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Arguments only: Keras Tuner deep-copies callbacks."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not name.startswith("_")
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy that has seen no training."""
-        super().__init__()
-        vars(self).update(state)
-        self._start()
-
     def set_model(self, model: keras.Model) -> None:
         """Compare the optimizer's steps with those of the last training."""
         super().set_model(model)
@@ -170,6 +168,9 @@ class PenaltyScheduler(keras.callbacks.Callback):
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._sites = select_terms(self._fitted, self.layers, self.terms)
+        for site in self._sites:
+            claim(site, self, 0)
+        self._warn_of_zeros()
         if isinstance(self.schedule, LearningRateSchedule):
             self._value = backend.compiled(self.schedule)
 
@@ -183,7 +184,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._epoch_start = self._steps
         if self._missed_steps and epoch == 0 and self.unit == "step":
             self._warn_of_late_start()
-        self._move(epoch if self.unit == "epoch" else self._steps)
+        self._move(epoch if self.unit == "epoch" else self._steps, self._steps)
 
     # No on_train_batch_end: Keras would wait for every step's logs.
     def on_train_batch_begin(
@@ -191,7 +192,8 @@ class PenaltyScheduler(keras.callbacks.Callback):
     ) -> None:
         """Set the coefficients of the coming step."""
         if self.unit == "step":
-            self._move(self._epoch_start + batch)
+            step = self._epoch_start + batch
+            self._move(step, step)
         self._steps = self._epoch_start + batch + 1
 
     def on_epoch_end(
@@ -202,6 +204,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let go of the model."""
+        release(self._sites, self)
         # More than was counted, if the last call ran several steps.
         steps = max(steps_done(self._fitted), self._steps)
         self._start()
@@ -213,20 +216,40 @@ class PenaltyScheduler(keras.callbacks.Callback):
         except Exception:  # a schedule for later steps may do anything at 0
             return
         if self._factor(self._steps) != first:
-            warnings.warn(
+            warn_at_fit(
                 f"PenaltyScheduler starts at step {self._steps} of its "
                 "schedule, because the optimizer has taken as many steps "
                 "before. To start at step 0, compile the model again with a "
                 "new optimizer, or shift the schedule: "
                 "`PenaltyScheduler(lambda t: schedule(max(0, t - "
-                f"{self._steps})))`.",
-                stacklevel=3,
+                f"{self._steps})))`."
             )
 
-    def _move(self, t: int) -> None:
+    def _warn_of_zeros(self) -> None:
+        zeros = [site.key for site in self._sites if site.attached == 0]
+        if zeros:
+            warn_at_fit(
+                f"PenaltyScheduler leaves the coefficients of {zeros} at 0: "
+                "it multiplies what the terms were attached with, and that is "
+                "0. Attach them with the coefficient that they should have "
+                "where the schedule is 1."
+            )
+
+    def _move(self, t: int, step: int) -> None:
+        """Set the coefficients for a time of the schedule.
+
+        Args:
+            t: The step or epoch.
+            step: The step, from which on some may be a controller's.
+        """
         factor = self._factor(t)
         move_coefficients(
-            self._fitted, {site: factor * site.attached for site in self._sites}
+            self._fitted,
+            {
+                site: factor * site.attached
+                for site in self._sites
+                if owns(site, self, step)
+            },
         )
 
     def _factor(self, t: int) -> float:

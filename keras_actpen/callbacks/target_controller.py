@@ -1,21 +1,37 @@
 """TargetController: a coefficient that holds a measure at a target."""
 
 import math
-import warnings
 from typing import Any
 
 import keras
 
 from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
-from keras_actpen.callbacks.control_rules import GECO, PI, Limits, get_rule
+from keras_actpen.callbacks.control_arguments import (
+    check_bounds,
+    check_count,
+    check_term,
+)
+from keras_actpen.callbacks.control_rules import (
+    ControlRule,
+    Limits,
+    Memory,
+    get_rule,
+)
+from keras_actpen.callbacks.controller_state import (
+    controller_states,
+    forget_controller,
+)
+from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.measures import (
     EFFECTS,
-    TOLERANCE,
     Reading,
     check_target,
-    check_units,
+    miss,
 )
+from keras_actpen.callbacks.ownership import claim, owns, release
+from keras_actpen.callbacks.penalty_scheduler import steps_done
+from keras_actpen.callbacks.reach import Reach, check_reachable
 from keras_actpen.callbacks.term_refs import (
     TermRef,
     find_term,
@@ -23,10 +39,10 @@ from keras_actpen.callbacks.term_refs import (
     move_coefficients,
 )
 from keras_actpen.instrumentation.session import Session
-from keras_actpen.penalties.validation import check_choice, check_number
+from keras_actpen.penalties.validation import check_choice
 
 
-class TargetController(keras.callbacks.Callback):
+class TargetController(CopyableCallback):
     """Holds a measured quantity at a target by moving a term's coefficient.
 
     A share of zeros has no gradient, but the coefficient of a surrogate such
@@ -37,39 +53,48 @@ class TargetController(keras.callbacks.Callback):
     model.fit(x, y, callbacks=[TargetController("dense_4/l1", 0.8)])
     ```
 
-    Zeros come faster than they go, because a unit that is 0 everywhere learns
-    nothing: start with a coefficient that is too small.
-
     Every `update_freq` steps the activations of one step are measured, as
-    part of that step, and the coefficient is moved by `rule`. The error that
-    the rule sees is `target - measured` for `zero_fraction` and
-    `(target - measured) / |target|` for the others, signed so that it is
-    above 0 if the coefficient is too small, and clipped to -1 to 1. Nothing
-    is recompiled, and no other step waits for the device.
+    part of that step, and the coefficient is moved by `rule`. Nothing is
+    recompiled, and no other step waits for the device.
 
-    The coefficient at the end of each epoch and the last measurement are in
-    `logs`, hence in the history, as `penalty.coefficient/<path>/<term>` and
-    `<measure>/<path>/<term>`; the terms are, as with `PenaltyMonitor`, which
-    can stand beside it. A saved model keeps the current coefficient and the
-    control goes on from there. `BackupAndRestore` restores weights only: the
-    control then starts again from the attached coefficient.
+    The default rule, `LogPI`, starts with a hundredth of the attached
+    coefficient, which may be ten times too small or too large. The published
+    rules, `GECO` and `PI`, start with it, and it had better be too small:
+    units that are 0 everywhere learn nothing. Their error is `target -
+    measured` for `zero_fraction` and `(target - measured) / |target|` for the
+    others, above 0 if the coefficient is too small, and clipped to -1 to 1.
+
+    `logs`, hence the history, have the coefficient at the end of each epoch
+    and the last measurement as `penalty.coefficient/<path>/<term>` and
+    `<measure>/<path>/<term>`, and the terms, as with `PenaltyMonitor`, which
+    can stand beside it. The control of a saved model, or of one restored by
+    `BackupAndRestore`, goes on where it was.
+
+    A term belongs to one controller. Beside a `PenaltyScheduler` that needs a
+    `start`, up to which the term is the scheduler's, for example
+    `[PenaltyScheduler(warm_up), TargetController("l1", 0.8, start=1000)]`.
+
+    If the target turns out to be out of reach there is one warning, and the
+    coefficient is held until the measure is on the other side of the target.
 
     Args:
         term: `"path/term"`, as in `penalty_terms`, or the name of a term
             that only one layer has.
         target: What to hold the measure at.
-        measure: `"zero_fraction"` (exact zeros), `"l0"` (mean number of units
-            that fire per position), `"mean"` or `"rms"` of the activations
-            that the term penalises, on the measured steps; or
+        measure: `"zero_fraction"` (exact zeros), `"l0"` (the mean number of
+            units that are not 0, a position), `"mean"` or `"rms"` of the
+            activations that the term penalizes, on the measured steps; or
             `"value"`, the term without its coefficient, the mean over all
             steps since the last move in the same epoch.
-        rule: `"geco"`, which multiplies; `"pi"`, which adds and suits a
-            coefficient of about the right size; or one of them with other
-            gains, for example `keras_actpen.GECO(rate=0.5)`.
+        rule: `"log_pi"`, `"geco"`, which multiplies; `"pi"`, which adds and
+            suits a coefficient of about the right size; or one of them with
+            other gains, for example `keras_actpen.GECO(rate=0.5)`.
         update_freq: Steps from one move to the next, or `"epoch"` to move
             after the first step of every epoch.
-        bounds: The smallest and the largest coefficient. By default a
-            thousandth and a thousand times what the term was attached with.
+        start: Batches that the optimizer has seen before the first move is
+            prepared. Until then the coefficient is left alone.
+        bounds: The smallest and the largest coefficient. By default a ten
+            thousandth and ten thousand times what the term was attached with.
         patience: Moves without progress, with the coefficient at a bound or
             the measure standing still, after which the target is given up.
         effect: What a larger coefficient does to the measure, `"raises"` or
@@ -79,11 +104,10 @@ class TargetController(keras.callbacks.Callback):
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a wrong value; when training starts,
-            if the model has no such term, several have the name, or it was
-            attached with 0; while training, if the term cannot move the
-            measure to the target: the coefficient is at its upper bound, or
-            the measure has not changed at all. At the lower bound, where the
-            penalty is all but off, there is a warning only.
+            if the model has no such term, several have the name, it was
+            attached with 0, nothing that it depends on is trainable, the
+            target is known to be out of reach (zeros of a sigmoid, an `l0`
+            above the number of units), or another callback moves it.
     """
 
     def __init__(
@@ -92,66 +116,53 @@ class TargetController(keras.callbacks.Callback):
         target: float,
         measure: str = "zero_fraction",
         *,
-        rule: str | GECO | PI = "geco",
+        rule: str | ControlRule = "log_pi",
         update_freq: int | str = 20,
+        start: int = 0,
         bounds: tuple[float, float] | None = None,
         patience: int = 10,
         effect: str | None = None,
     ):
         super().__init__()
-        if not isinstance(term, str):
-            raise TypeError(
-                "Invalid type received for argument `term`. Expected "
-                "'path/term' or the name of a term, for example "
-                f"'dense_4/l1'. Received: term={term!r} (of type "
-                f"{type(term).__name__})"
-            )
-        self.term = term
+        self.term: str = check_term(term)
         self.measure: str = check_choice("measure", measure, tuple(EFFECTS))
         self.target: float = check_target(target, measure)
-        self.rule: GECO | PI = get_rule(rule)
+        self.rule: ControlRule = get_rule(rule)
         if update_freq != "epoch":
-            _check_count("update_freq", update_freq)
+            check_count("update_freq", update_freq)
         self.update_freq = update_freq
+        self.start: int = check_count("start", start, least=0)
         self.bounds: tuple[float, float] | None = (
-            None if bounds is None else _check_bounds(bounds)
+            None if bounds is None else check_bounds(bounds)
         )
-        _check_count("patience", patience)
-        self.patience = patience
+        self.patience: int = check_count("patience", patience)
         if effect is None:
             effect = EFFECTS[measure]
         self.effect: str = check_choice("effect", effect, ("raises", "lowers"))
         self._start()
 
     def _start(self) -> None:
-        """What a training sets and a copy does not take along."""
+        """Set what belongs to a training."""
         self._fitted: keras.Model | None = None
         self._session: Session | None = None
         self._site: TermRef | None = None
         self._limits: Limits | None = None
-        self._memory: float | None = None
+        self._memory: Memory = ()
+        self._has_begun = False
+        # Batches trained on when the epoch began.
+        self._epoch_start = 0
         # Whether the step before this one was measured, and steps since.
         self._pending = False
         self._waited = 0
         self._before = Reading()
         self._measured: float | None = None
-        self._best = math.inf
-        self._stuck = 0
-        self._warned = False
+        self._reach: Reach | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Arguments only: Keras Tuner deep-copies callbacks."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not name.startswith("_")
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy that has seen no training."""
-        super().__init__()
-        vars(self).update(state)
-        self._start()
+    def set_model(self, model: keras.Model) -> None:
+        """Let the model's weight files have the state of the control."""
+        super().set_model(model)
+        # Not later: BackupAndRestore loads in its on_train_begin.
+        controller_states(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the term and stand in for the model's train function."""
@@ -159,17 +170,14 @@ class TargetController(keras.callbacks.Callback):
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._site = find_term(self._fitted, self.term)
-        check_units(self.target, self.measure, self._site)
+        check_reachable(self._fitted, self._site, self.measure, self.target)
+        claim(self._site, self, self.start)
         attached = self._site.attached
-        if attached == 0:
-            raise ValueError(
-                "Invalid value received for argument `term`. Expected a term "
-                "that was attached with a coefficient > 0, from which the "
-                "control starts. Received: "
-                f"term={self._site.key!r}, attached with 0"
-            )
-        low, high = self.bounds or (attached / 1000, attached * 1000)
+        low, high = self.bounds or (attached / 10000, attached * 10000)
         self._limits = Limits(low, high, attached)
+        self._reach = Reach(
+            self._site, self.measure, self.target, self.patience
+        )
         self._session = Session.of(self._fitted, penalized_layers(self._fitted))
         self._session.forget_others(self)
         self._session.install(self)
@@ -181,8 +189,38 @@ class TargetController(keras.callbacks.Callback):
         """Start a new period."""
         self._session.state.reset("train")
         self._before = Reading()
+        self._epoch_start = steps_done(self._fitted)
         if self.update_freq == "epoch":
             self._waited = 0
+        if not self._has_begun:
+            # Not earlier: BackupAndRestore restores in its on_train_begin.
+            self._has_begun = True
+            self._begin()
+
+    def _begin(self) -> None:
+        """Set the first coefficient, where nothing has moved it before."""
+        site, states = self._site, controller_states(self._fitted)
+        states.running[site.key] = self._state
+        coefficient = site.coefficient
+        if site.key in states.loaded:
+            state = states.loaded.pop(site.key)
+            coefficient, self._memory = state["coefficient"], state["memory"]
+            self._waited = state["waited"]
+        elif coefficient == site.attached and self.start == 0:
+            coefficient = self._limits.clip(self.rule.first(coefficient))
+        move_coefficients(self._fitted, {site: coefficient})
+
+    def _state(self) -> dict[str, Any]:
+        """What a control that goes on from here has to know."""
+        if self._pending:
+            # Callbacks that save come before this one; the step is done.
+            self._pending = False
+            self._move()
+        return {
+            "coefficient": self._site.coefficient,
+            "memory": list(self._memory),
+            "waited": self._waited,
+        }
 
     # No on_train_batch_end: Keras would wait for every step's logs.
     def on_train_batch_begin(
@@ -193,7 +231,9 @@ class TargetController(keras.callbacks.Callback):
             backend.sync_variables(self._fitted)
             self._move()
         steps = self._fitted.steps_per_execution
-        if self.update_freq == "epoch":
+        if not owns(self._site, self, self._epoch_start + batch):
+            self._pending = False
+        elif self.update_freq == "epoch":
             self._pending = batch == 0
         else:
             self._waited += steps
@@ -231,6 +271,8 @@ class TargetController(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own functions back."""
         self._session.uninstall(self)
+        release([self._site], self)
+        forget_controller(self._fitted, self._site.key)
         self._start()
 
     def _move(self) -> None:
@@ -245,89 +287,11 @@ class TargetController(keras.callbacks.Callback):
         self._before = now
         if not math.isfinite(measured):
             return  # nothing but NaN: no reason to move
-        error = self._error(measured)
-        self._check_progress(measured, error)
         self._measured = measured
+        off = miss(measured, self.target, self.measure, self.effect)
+        if self._reach.is_lost(measured, off, limits):
+            return
         coefficient, self._memory = self.rule.move(
-            site.coefficient, min(max(error, -1.0), 1.0), self._memory, limits
+            limits.clip(site.coefficient), off, self._memory, limits
         )
         move_coefficients(self._fitted, {site: coefficient})
-
-    def _error(self, measured: float) -> float:
-        """How far the measure is off; above 0 asks for more penalty."""
-        error = self.target - measured
-        if self.measure != "zero_fraction":
-            error /= abs(self.target)
-        return error if self.effect == "raises" else -error
-
-    def _check_progress(self, measured: float, error: float) -> None:
-        """Give up a target that the term cannot move the measure to.
-
-        Raises:
-            ValueError: If it cannot, and the penalty is strong.
-        """
-        site, limits = self._site, self._limits
-        missed = abs(error) > TOLERANCE
-        against = limits.high if error > 0 else limits.low
-        at_bound = site.coefficient == against and (
-            abs(error) > 0.99 * self._best
-        )
-        still = measured == self._measured
-        if not (missed and (at_bound or still)):
-            self._stuck = 0
-            self._best = abs(error) if missed else math.inf
-            return
-        self._stuck += 1
-        if self._stuck < self.patience:
-            return
-        where = "a coefficient of"
-        bounded = site.coefficient == against
-        if bounded:
-            side = "upper" if error > 0 else "lower"
-            where = f"the coefficient at its {side} bound"
-        message = (
-            "Invalid value received for argument `target`. Expected a value "
-            f"that the term {site.key!r} can move `{self.measure}` to: after "
-            f"{self.patience} moves without progress it is {measured:.4g} "
-            f"with {where} {site.coefficient:.4g}. Choose another target, "
-            "another penalty (L1 on the output of a ReLU makes zeros) or "
-            f"other `bounds`. Received: target={self.target}"
-        )
-        if error > 0 or not bounded:
-            self._session.uninstall(self)
-            raise ValueError(message)
-        self._stuck = 0
-        if not self._warned:
-            self._warned = True
-            warnings.warn(message, stacklevel=2)
-
-
-def _check_bounds(bounds: Any) -> tuple[float, float]:
-    expected = "two finite numbers, 0 < low < high"
-    try:
-        low, high = bounds
-    except (TypeError, ValueError):
-        raise TypeError(
-            "Invalid type received for argument `bounds`. Expected "
-            f"{expected}. Received: bounds={bounds!r}"
-        ) from None
-    low = check_number("bounds[0]", low, expected, lambda value: value > 0)
-    high = check_number("bounds[1]", high, expected, lambda value: value > low)
-    return low, high
-
-
-def _check_count(argument: str, value: Any) -> None:
-    expected = "an integer >= 1"
-    if argument == "update_freq":
-        expected = f"'epoch' or {expected}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r} (of type "
-            f"{type(value).__name__})"
-        )
-    if value < 1:
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r}"
-        )

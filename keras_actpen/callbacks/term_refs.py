@@ -44,6 +44,18 @@ class TermRef:
         """The current coefficient."""
         return self.layer.actpen.coefficients[self.name]
 
+    @property
+    def on(self) -> str:
+        """Where the term looks: `"output"` or another value of `on`."""
+        return self.layer.actpen.terms[self.name].place.on
+
+    @property
+    def units(self) -> int | None:
+        """Size of the last axis of what it penalizes, if that is known."""
+        return self.layer.actpen.place_units.get(
+            self.layer.actpen.terms[self.name].place
+        )
+
 
 def select_terms(
     model: keras.Model, layers: Entries, terms: Sequence[str] = ("*",)

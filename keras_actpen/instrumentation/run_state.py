@@ -144,10 +144,7 @@ class RunState:
 
     def add_validation(self) -> None:
         """Take the statistics of evaluations too."""
-        kind = type(self.statistics)
-        self.validation = kind(
-            [self.layers[p].place_units.get(place) for p, place in self.places]
-        )
+        self.validation = type(self.statistics)(self._units)
 
     def validation_snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
         """Statistics of every watched place, as evaluations saw it."""

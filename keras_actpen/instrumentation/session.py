@@ -11,6 +11,7 @@ from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.instrumentation import step_logs
 from keras_actpen.instrumentation.run_state import RunState
+from keras_actpen.instrumentation.step_checks import StepChecks
 from keras_actpen.instrumentation.step_function import (
     StepFunction,
     Stopwatch,
@@ -31,6 +32,7 @@ class Session:
         self.layers = layers
         with backend.strategy_scope(model):
             self.state: RunState = RunState(layers)
+        self.checks: StepChecks = StepChecks(model, layers)
         # Names of the optional statistics that are taken.
         self.optional: set[str] = set()
         self.functions: dict[str, StepFunction] = {}
@@ -162,14 +164,18 @@ class Session:
 
     def stand_in(self, phase: str) -> None:
         """Take the place of `model.train_function` or `test_function`."""
-        plain = getattr(self.model, f"{phase}_function")
+        name = f"{phase}_function"
+        if getattr(self.model, name) is None:
+            # Callbacks that are driven by hand, around `train_on_batch`.
+            getattr(self.model, f"make_{name}")()
+        plain = getattr(self.model, name)
         if plain is self.functions.get(phase):
             return
         if phase not in self.functions or (
             self.functions[phase].plain is not plain
         ):
             self.functions[phase] = StepFunction(self, phase, plain)
-        setattr(self.model, f"{phase}_function", self.functions[phase])
+        setattr(self.model, name, self.functions[phase])
 
     def uninstall(self, user: keras.callbacks.Callback) -> None:
         """Put the plain functions back once the last user has left."""

@@ -143,7 +143,10 @@ class StepFunction:
             recorder = _RECORDERS[armed](
                 session.state, phase, _samples(args[-1])
             )
-            with recording.recording(recorder):
+            with (
+                recording.recording(recorder),
+                session.checks.watching(recorder),
+            ):
                 result = inner(*args)
             if backend.hands_state_through():
                 return session.end_functional_step(*result, recorder)

@@ -30,6 +30,10 @@ class TermRecorder:
         self.state = state
         self.phase = phase
         self.samples = samples
+        # Ids of the layers called, and of those asked for their losses.
+        self.called_layers: set[int] = set()
+        self.asked_layers: set[int] = set()
+        self.model_called = False
         self._trace = _running_trace()
         # Not their values: torch runs the gradients in the order in which
         # values are computed, and a step in another order takes longer.
@@ -46,10 +50,15 @@ class TermRecorder:
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
+        self.called_layers.add(id(layer))
         path = self.state.paths.get(id(layer))
         if path is None or self._is_repeated(layer):
             return
         self._add(path, layer, watched, terms)
+
+    def asked(self, layer: PenalizedLayer) -> None:
+        """Take note that somebody asks for the losses of a layer."""
+        self.asked_layers.add(id(layer))
 
     def _is_repeated(self, layer: PenalizedLayer) -> bool:
         """Whether the gradients repeat a call, by `tf.recompute_grad`.

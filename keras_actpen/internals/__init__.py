@@ -7,6 +7,7 @@ of them.
 
 from keras_actpen.internals.graphs import (
     graph_of,
+    has_calls,
     has_outputs,
     moved_operations,
     original_graph,
@@ -16,11 +17,13 @@ from keras_actpen.internals.layers import (
     Entry,
     entry_layer,
     entry_of_replica,
+    inner_layers,
     own_losses,
     track,
     unlocked,
     untrack,
 )
+from keras_actpen.internals.losses import compute_loss_watched
 from keras_actpen.internals.models import (
     carry_over,
     functional_like,
@@ -30,6 +33,7 @@ from keras_actpen.internals.models import (
 )
 from keras_actpen.internals.observed_twin import ObservedTwin
 from keras_actpen.internals.pickling import load_pickled, pickle_with_import
+from keras_actpen.internals.progress_bar import running_progress_bar
 from keras_actpen.internals.tracing import (
     is_exporting,
     is_in_constructor,
@@ -40,6 +44,7 @@ from keras_actpen.internals.tracing import (
     stateless_scope,
     try_out,
 )
+from keras_actpen.internals.trainable import trainable_in_front
 from keras_actpen.internals.training import (
     give_back_jax_state,
     unwrap_reported_logs,
@@ -59,12 +64,15 @@ __all__ = [
     "Entry",
     "ObservedTwin",
     "carry_over",
+    "compute_loss_watched",
     "entry_layer",
     "entry_of_replica",
     "functional_like",
     "give_back_jax_state",
     "graph_of",
+    "has_calls",
     "has_outputs",
+    "inner_layers",
     "is_exporting",
     "is_in_constructor",
     "is_writing_keras_file",
@@ -83,11 +91,13 @@ __all__ = [
     "rebuilt_model_class",
     "replace_sublayer",
     "root_of",
+    "running_progress_bar",
     "sequential_like",
     "serialized_for_sharing",
     "share_compile_state",
     "stateless_scope",
     "track",
+    "trainable_in_front",
     "try_out",
     "twin_class",
     "unlocked",

@@ -8,6 +8,7 @@ import keras
 import keras.src.models.functional
 from keras import tree
 from keras.src.ops.node import KerasHistory, Node
+from keras.src.ops.operation import Operation
 
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.observed_twin import ObservedTwin
@@ -26,13 +27,18 @@ def graph_of(model: keras.Model) -> Functional:
     return getattr(model, "_functional", model)
 
 
+def has_calls(operation: Operation) -> bool:
+    """Whether an operation is in any graph."""
+    return bool(operation._inbound_nodes)
+
+
 def has_outputs(model: keras.Model, outputs: list[Tensor]) -> bool:
     """Whether the outputs of a model's graph are these very tensors."""
     own = graph_of(model).outputs
     return list(map(id, own)) == list(map(id, outputs))
 
 
-def _calls_of(model: keras.Model) -> list[Any]:
+def calls_of(model: keras.Model) -> list[Any]:
     """The calls that make up a model, each behind those it needs."""
     nodes_by_depth = graph_of(model)._nodes_by_depth
     return [
@@ -56,7 +62,7 @@ def moved_operations(
         replaced: Ids of the layers that are replaced.
     """
     moved = set(replaced)
-    calls = [(outer, _calls_of(model), model.layers) for model, outer in graphs]
+    calls = [(outer, calls_of(model), model.layers) for model, outer in graphs]
     count = -1
     while count != len(moved):
         count = len(moved)
@@ -86,7 +92,7 @@ def original_graph(
     """
     in_place_of: dict[int, Tensor] = {}
     placed: dict[int, Any] = {}
-    for node in _calls_of(model):
+    for node in calls_of(model):
         if node.is_input or id(node.operation) not in moved:
             in_place_of.update((id(one), one) for one in node.outputs)
             continue
@@ -139,7 +145,7 @@ def rebuilt_graph(
         traced: Ids of those whose replacement has to be called.
         place: Maps one of the moved to the one in its place.
     """
-    nodes = _calls_of(model)
+    nodes = calls_of(model)
     in_place_of: dict[int, Tensor] = {}
     placed: dict[int, Any] = {}
     for node in nodes:

@@ -66,6 +66,11 @@ def own_losses(
     return contextlib.nullcontext() if layer is None else _kept_losses(layer)
 
 
+def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """All layers inside of a layer, those of any attribute."""
+    return layer._flatten_layers(include_self=False)
+
+
 @contextlib.contextmanager
 def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
     """Let a built layer gain or lose sub-layers.

@@ -40,7 +40,7 @@ def functional_like(
 def sequential_like(
     model: keras.Sequential,
     cls: type,
-    layers: list[Any],
+    place: Callable[[Layer], Layer],
     inputs: Any,
     outputs: Any,
 ) -> keras.Sequential:
@@ -52,13 +52,14 @@ def sequential_like(
     Args:
         model: The model, left as it is.
         cls: Its class, or `rebuilt_model_class` of it.
-        layers: All layers, the input layer too.
+        place: Maps a layer of `model` to the one in its place.
         inputs: Symbolic inputs.
         outputs: Symbolic outputs.
     """
     new = _new_model(model, cls)
     keras.Sequential.__init__(new, name=model.name)
-    new._layers.extend(layers)
+    # The input layer too, which `model.layers` leaves out.
+    new._layers.extend(map(place, model._layers))
     new._functional = Functional(inputs, outputs)
     new.built = True
     new._post_build()

@@ -46,8 +46,8 @@ class Observer(Protocol):
     ) -> Any:
         """Call, and return the outputs."""
 
-    def losses(self) -> list[Tensor]:
-        """What the calls add to the loss."""
+    def losses(self, layer: Any) -> list[Tensor]:
+        """What the calls of a layer add to the loss."""
 
     def forget_calls(self) -> None:
         """Forget the calls outside of stateless scopes."""
@@ -62,13 +62,16 @@ class ObservedTwin(LayerTwin):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer; the observer sees masks of the outputs too."""
-        if _is_symbolic(args, kwargs):
+        if self.actpen.calls.inside or _is_symbolic(args, kwargs):
             return super().__call__(*args, **kwargs)
         return self._observed(super().__call__, args, kwargs)
 
     def _computed(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self.actpen.calls.inside:
+            return super()._computed(method, args, kwargs)
+
         # A bare `call`, as of TimeDistributed and `stateless_call`.
         def compute(*args: Any, **kwargs: Any) -> Any:
             return super(ObservedTwin, self)._computed(method, args, kwargs)
@@ -82,8 +85,6 @@ class ObservedTwin(LayerTwin):
         kwargs: dict[str, Any],
     ) -> Any:
         calls = self.actpen.calls
-        if calls.inside:
-            return call(*args, **kwargs)
         calls.inside = True
         try:
             return self.actpen.observe(self, call, args, kwargs)
@@ -96,7 +97,7 @@ class ObservedTwin(LayerTwin):
         # twice lose the first one, as it does under the JAX trainer, where
         # every call clears the losses of the layer (7.5 becomes 6.0; Keras
         # 3.15).
-        return [*super()._get_own_losses(), *self.actpen.losses()]
+        return [*super()._get_own_losses(), *self.actpen.losses(self)]
 
     def _clear_losses(self) -> None:
         # A new stateless scope starts without calls by itself.

@@ -8,6 +8,7 @@ import numpy as np
 from keras_actpen import penalties
 from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.select import Entries, select
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.reports.probes import Probe, task_norms
@@ -75,11 +76,14 @@ def penalty_gradient_share(
     task = task_norms(model, x, y, training, list(probes.values()))
     norms = dict(zip(probes, task, strict=True))
     shares = {}
+    # What changes no weight has no share, however steep it is.
+    frozen = frozen_layers(model, layers)
     for path, layer in layers.items():
         for name, term in layer.actpen.terms.items():
             coefficient = layer.actpen.coefficients[name]
             norm = coefficient * probes[path, term.place].norm(term.penalty)
-            shares[f"{path}/{name}"] = _ratio(norm, norms[path, term.place])
+            share = _ratio(norm, norms[path, term.place])
+            shares[f"{path}/{name}"] = 0.0 if path in frozen else share
     return shares
 
 
@@ -139,7 +143,15 @@ def suggest_coefficient(
     )
     penalty = penalties.identifiers.to_penalty(penalty)
     place = ActivationSpec(on, output)
-    probes = [Probe(s.path, s.layer, place) for s in select(model, layers)]
+    chosen = {site.path: site.layer for site in select(model, layers)}
+    if len(frozen_layers(model, chosen)) == len(chosen):
+        raise ValueError(
+            "Invalid value received for argument `layers`. Expected a layer "
+            "with something trainable in front of it or in it: a penalty on "
+            f"{list(chosen)} changes no weight, whatever its coefficient. "
+            f"Received: layers={layers!r}"
+        )
+    probes = [Probe(*one, place) for one in chosen.items()]
     task = np.linalg.norm(task_norms(model, x, y, training, probes))
     own = np.linalg.norm([probe.norm(penalty) for probe in probes])
     for norm, what in ((own, "penalty"), (task, "task loss")):

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from keras_actpen.reports.tables import LayerTable
 from keras_actpen.statistics.alerts import sentences
-from keras_actpen.statistics.findings import Finding, percent
+from keras_actpen.statistics.findings import (
+    SAMPLES_TO_BE_DEAD,
+    Finding,
+    percent,
+)
 
 _NO_LOSS = (
     "Shares of the loss and of the gradient are not known: they need a "
@@ -47,6 +51,8 @@ class LayerReport:
         terms: Its terms, none if it is only watched.
         statistics: For each place, named as in `TermReport.on`, the
             statistics of the activations by name.
+        unjudged: The places at which too few samples were seen to call a
+            unit dead.
     """
 
     path: str
@@ -54,6 +60,7 @@ class LayerReport:
     output_shape: str
     terms: tuple[TermReport, ...]
     statistics: Mapping[str, Mapping[str, float]]
+    unjudged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,10 +115,10 @@ def _table(report: PenaltyReport) -> LayerTable:
     )
     for layer in report.layers:
         for on, statistics in layer.statistics.items():
-            shares = tuple(
-                percent(statistics[name])
-                for name in ("zero_fraction", "dead_fraction")
-            )
+            dead = percent(statistics["dead_fraction"])
+            if on in layer.unjudged:
+                dead = "too few samples"
+            shares = percent(statistics["zero_fraction"]), dead
             terms = [term for term in layer.terms if term.on == on]
             for term in terms:
                 table.add_row(layer.path, on, *_cells(term), *shares)
@@ -120,7 +127,14 @@ def _table(report: PenaltyReport) -> LayerTable:
                 table.add_row(layer.path, on, "watched", *empty, *shares)
     if math.isnan(report.loss):
         table.notes.append(_NO_LOSS)
-    table.notes += sentences(report.findings) or ["No findings."]
+    nothing = "No findings."
+    if any(layer.unjudged for layer in report.layers):
+        table.notes.append(
+            "There are too few samples to judge which units are dead: it takes "
+            f"{SAMPLES_TO_BE_DEAD} a unit."
+        )
+        nothing = "No other findings."
+    table.notes += sentences(report.findings) or [nothing]
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
@@ -18,11 +19,8 @@ from keras_actpen.reports.layer_report import (
     TermReport,
 )
 from keras_actpen.statistics.alerts import evidence
-from keras_actpen.statistics.findings import (
-    THRESHOLDS,
-    judge,
-    thresholds_from,
-)
+from keras_actpen.statistics.findings import has_enough_samples, judge
+from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
 
 # Who asks for a report wants to know earlier than who is warned unasked.
 _THRESHOLDS = {**THRESHOLDS, "dead": 0.1}
@@ -98,6 +96,8 @@ def penalty_report(
     if not math.isnan(measured.loss) and measured.means:
         batch = first_batch((x, y), batch_size)
         pulls = penalty_gradient_share(model, *batch, training=training)
+    penalized = {path: one for path, one in layers.items() if one.actpen.terms}
+    frozen = frozen_layers(model, penalized)
     findings = [
         finding
         for path, layer in layers.items()
@@ -108,6 +108,7 @@ def penalty_report(
                 measured.means,
                 measured.loss,
                 measured.snapshots,
+                facts={"frozen": frozen},
             ),
             limits,
         )
@@ -155,4 +156,10 @@ def _layer_report(
             str(place): measured.snapshots[path, place].values()
             for place in layer.actpen.places
         },
+        unjudged=tuple(
+            str(place)
+            for place in layer.actpen.places
+            if measured.snapshots[path, place].fired is not None
+            and not has_enough_samples(measured.snapshots[path, place])
+        ),
     )

@@ -2,8 +2,7 @@
 
 import itertools
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,26 +11,40 @@ from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.statistics.findings import (
-    THRESHOLDS,
     Evidence,
     Finding,
     judge,
     sentence,
-    thresholds_from,
+    sentence_of_kind,
+    severity,
 )
 from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
+from keras_actpen.statistics.thresholds import (
+    FACTS,
+    THRESHOLDS,
+    thresholds_from,
+)
+from keras_actpen.statistics.user_warning import warn_at_fit
 
 OnFinding = Callable[[Finding, keras.Model], Any]
 
+# Paths of the layers of which a fact is true, by its kind in `FACTS`.
+Facts = Mapping[str, Collection[str]]
+
 
 class Alerts:
-    """Tells of what is wrong, once a layer and epoch.
+    """Tells of what is wrong: a warning a kind, and again if it grows worse.
+
+    It has grown worse if more layers are concerned, or if the worst value is
+    twice as bad (see `severity`). Facts are told in the step that shows them,
+    everything else at the end of an epoch.
 
     A penalty is not called negligible in the first epoch of a training, in
     which the task's own loss is still that of an untrained model.
 
     Args:
-        alerts: The kinds of findings, or a mapping from kinds to thresholds.
+        alerts: The kinds of findings, a mapping from kinds to thresholds, or
+            `"sparse"`.
         on_finding: Called with every finding and the model, or `None`.
 
     Raises:
@@ -41,7 +54,7 @@ class Alerts:
 
     def __init__(
         self,
-        alerts: Sequence[str] | Mapping[str, float | None],
+        alerts: str | Sequence[str] | Mapping[str, float | None],
         on_finding: OnFinding | None,
     ):
         self.thresholds: dict[str, float] = thresholds_from(
@@ -60,6 +73,23 @@ class Alerts:
     def start(self) -> None:
         """A training begins."""
         self._epochs = 0
+        # Number of layers and severity of what was warned of, by kind.
+        self._warned: dict[str, tuple[int, float]] = {}
+        self._told_facts: set[tuple[str, str]] = set()
+
+    def new_facts(self, facts: Facts) -> list[Finding]:
+        """Facts that have not been told, once each.
+
+        Args:
+            facts: What is true now.
+        """
+        return [
+            Finding(kind, path, 1.0, self.thresholds[kind], FACTS[kind])
+            for kind in FACTS
+            if kind in self.thresholds
+            for path in facts.get(kind, ())
+            if (kind, path) not in self._told_facts
+        ]
 
     def findings(
         self,
@@ -67,6 +97,7 @@ class Alerts:
         means: Mapping[str, float],
         loss: float | None,
         snapshots: Snapshots,
+        facts: Facts,
     ) -> list[Finding]:
         """What is wrong at the end of an epoch, in model order.
 
@@ -75,6 +106,7 @@ class Alerts:
             means: Coefficient times value of every term, by `penalty/...`.
             loss: The loss of the epoch, or `None` if it is not known.
             snapshots: Activation statistics by path and place.
+            facts: What is true of the layers.
         """
         self._epochs += 1
         thresholds = dict(self.thresholds)
@@ -84,18 +116,61 @@ class Alerts:
             finding
             for path, layer in layers.items()
             for finding in judge(
-                evidence(path, layer, means, loss, snapshots),
+                evidence(path, layer, means, loss, snapshots, facts),
                 thresholds,
             )
         ]
 
-    def announce(self, findings: Sequence[Finding], model: keras.Model) -> None:
-        """Warn of findings, and hand them to `on_finding`."""
-        for text in sentences(findings):
-            warnings.warn(text, stacklevel=2)
+    def announce(
+        self, findings: Sequence[Finding], model: keras.Model, layers: int
+    ) -> None:
+        """Warn of findings, and hand them to `on_finding`.
+
+        Args:
+            findings: What was found.
+            model: The model that is trained.
+            layers: Number of layers that were looked at.
+        """
+        untold = [
+            one
+            for one in findings
+            if (one.kind, one.path) not in self._told_facts
+        ]
+        self._told_facts.update(
+            (one.kind, one.path) for one in untold if one.kind in FACTS
+        )
+        # `on_finding` first: a warning may be an error.
         if self.on_finding is not None:
-            for finding in findings:
+            for finding in untold:
                 self.on_finding(finding, model)
+        for kind in THRESHOLDS:
+            if of_kind := _worst_of_each_layer(untold, kind):
+                self._warn(of_kind, layers)
+
+    def _warn(self, findings: Sequence[Finding], layers: int) -> None:
+        """Warn of findings of one kind, unless it was done before."""
+        kind, count = findings[0].kind, len(findings)
+        worst = max(map(severity, findings))
+        before = self._warned.get(kind)
+        if before is not None:
+            grown = count > before[0] or worst >= before[1] + 1
+            if kind not in FACTS and not grown:
+                return
+            count, worst = max(count, before[0]), max(worst, before[1])
+        self._warned[kind] = count, worst
+        warn_at_fit(sentence_of_kind(findings, layers))
+
+
+def _worst_of_each_layer(
+    findings: Sequence[Finding], kind: str
+) -> list[Finding]:
+    """Findings of a kind, one a layer, in the order they came in."""
+    worst: dict[str, Finding] = {}
+    for one in findings:
+        if one.kind == kind:
+            other = worst.get(one.path, one)
+            worst[one.path] = max(other, one, key=severity)
+    return list(worst.values())
 
 
 def evidence(
@@ -104,6 +179,7 @@ def evidence(
     means: Mapping[str, float],
     loss: float | None,
     snapshots: Snapshots,
+    facts: Facts,
 ) -> Evidence:
     """What is known of one layer.
 
@@ -113,6 +189,7 @@ def evidence(
         means: As in `Alerts.findings`.
         loss: The same.
         snapshots: The same.
+        facts: As in `Alerts.findings`.
     """
     activation = getattr(layer.wrapped_layer, "activation", None)
     return Evidence(
@@ -121,6 +198,7 @@ def evidence(
         loss=math.nan if loss is None else float(loss),
         statistics=_of_layer(path, layer, snapshots),
         activation=getattr(activation, "__name__", ""),
+        facts=[kind for kind in FACTS if path in facts.get(kind, ())],
     )
 
 

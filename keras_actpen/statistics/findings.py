@@ -4,42 +4,18 @@ Everything here is pure: numbers in, findings out.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from keras_actpen.attach.capture import ActivationSpec
-from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.saturated_fraction import (
     BOUNDS,
     SATURATED_BEYOND,
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
-
-# From which value on there is a finding, by kind; for "negligible" below
-# which, for "nonfinite" above which. In the order in which they are told.
-THRESHOLDS: dict[str, float] = {
-    # Number of elements: NaN never goes away by itself.
-    "nonfinite": 0.0,
-    # Root mean square of the activations. Initialisers keep it near 1 (He,
-    # Zhang, Ren, Sun 2015, "Delving Deep into Rectifiers").
-    "exploding": 1000.0,
-    # Share of the units: `threshold_layer` of the rule DeadRelu of SageMaker
-    # Debugger.
-    "dead": 0.5,
-    # Share of the activations: `threshold_layer` of its SaturatedActivation.
-    "saturated": 0.5,
-    # Share of a layer's penalty in the loss: more than all the rest.
-    "dominating": 0.5,
-    # The same: 1 % of the share of the gradient, 0.01, from which on a
-    # penalty usually matters, see `penalty_gradient_share`.
-    "negligible": 1e-4,
-}
-
-# Kinds whose threshold is a share.
-SHARES = ("dead", "saturated", "dominating", "negligible")
+from keras_actpen.statistics.thresholds import FACTS, SHARES, THRESHOLDS
 
 # A unit that did not fire in 100 samples has a rate below 3 % (95 %
 # confidence, 3/n). With fewer nobody can call it dead.
@@ -59,12 +35,14 @@ class Finding:
     ```
 
     Attributes:
-        kind: `"nonfinite"`, `"exploding"`, `"dead"`, `"saturated"`,
-            `"dominating"` or `"negligible"`.
+        kind: `"unused"`, `"not_called"`, `"frozen"`, `"nonfinite"`,
+            `"exploding"`, `"dead"`, `"saturated"`, `"dominating"` or
+            `"negligible"`.
         path: Path of the layer.
         value: What was measured: for `"nonfinite"` the number of NaN and
             infinite activations, or the term that is one; for `"exploding"`
-            the root mean square of the activations; else a share from 0 to 1.
+            the root mean square of the activations; 1 for the first three
+            kinds, which are the case or not; else a share from 0 to 1.
         threshold: What it was compared with.
         message: What is wrong, in plain words, without the layer's path.
     """
@@ -86,6 +64,7 @@ class Evidence:
         loss: The loss of the period, NaN if it is not known.
         statistics: Statistics of the activations by place.
         activation: Name of the layer's own activation function, or `""`.
+        facts: The kinds among `FACTS` that are the case.
     """
 
     path: str
@@ -95,6 +74,7 @@ class Evidence:
         default_factory=dict
     )
     activation: str = ""
+    facts: Collection[str] = ()
 
 
 def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
@@ -127,55 +107,43 @@ def sentence(findings: Sequence[Finding]) -> str:
     return f"{findings[0].path}: {messages}"
 
 
-def thresholds_from(
-    argument: str, given: Any, defaults: Mapping[str, float]
-) -> dict[str, float]:
-    """Threshold of every kind that is looked for.
+def sentence_of_kind(findings: Sequence[Finding], layers: int) -> str:
+    """The findings of one kind in one sentence.
 
     Args:
-        argument: Name of the argument that was given.
-        given: A sequence of the kinds, or a mapping from kinds to thresholds
-            other than the default ones, `None` to leave a kind out.
-        defaults: The default thresholds.
-
-    Raises:
-        TypeError: If `given` or a threshold has another type.
-        ValueError: If a kind is unknown or a threshold out of range.
+        findings: At most one a layer.
+        layers: Number of layers that were looked at.
     """
-    if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected a "
-            "sequence of kinds, () for none, or a mapping from kinds to "
-            f"thresholds. Received: {argument}={given!r} (of type "
-            f"{type(given).__name__})"
-        )
-    for kind in given:
-        if kind not in THRESHOLDS:
-            raise ValueError(
-                f"Invalid value received for argument `{argument}`. Expected "
-                f"kinds among {list(THRESHOLDS)}. Received: {kind!r}"
-            )
-    if not isinstance(given, Mapping):
-        return {kind: defaults[kind] for kind in given}
-    chosen = {**defaults, **given}
-    return {
-        kind: check_number(
-            f"{argument}[{kind!r}]",
-            value,
-            *_range(kind),
-        )
-        for kind, value in chosen.items()
-        if value is not None
-    }
+    worst = max(findings, key=severity)
+    if len(findings) == 1:
+        return sentence(findings)
+    paths = [one.path for one in findings if one is not worst]
+    others = ", ".join(paths[:5])
+    if len(paths) > 5:
+        others += f" and {len(paths) - 5} more"
+    subject = f"{len(findings)} of {layers} layers"
+    if worst.kind in FACTS:
+        return f"{subject}: {worst.message}. They are {worst.path}, {others}"
+    return (
+        f"{subject}, worst {worst.path}: {worst.message}. The others are "
+        f"{others}"
+    )
 
 
-def _range(kind: str) -> tuple[str, Callable[[float], bool]]:
-    """What a threshold of a kind may be: in words, and as a test."""
-    otherwise = "or None to leave this kind out"
-    if kind in SHARES:
-        expected = f"a share from 0 to 1, 0.5 for 50 %, {otherwise}"
-        return expected, lambda number: 0 <= number <= 1
-    return f"a finite number >= 0, {otherwise}", lambda number: number >= 0
+def severity(finding: Finding) -> float:
+    """How bad a finding is, among those of its kind.
+
+    It grows by 1 if what is wrong doubles: the number of bad values, the
+    activations, or the ratio of bad to good units.
+    """
+    value = abs(finding.value)
+    if not math.isfinite(value):
+        return math.inf
+    if finding.kind == "negligible":
+        return -math.log2(value)
+    if finding.kind in SHARES:
+        value /= max(1 - value, 1e-9)
+    return math.log2(value) if value else -math.inf
 
 
 def _seems_dead(evidence: Evidence, thresholds: Mapping[str, float]) -> bool:
@@ -195,6 +163,8 @@ def _exceeds(kind: str, value: float, threshold: float) -> bool:
 
 def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
     """Kind, value and message of all that can be measured."""
+    for kind in evidence.facts:
+        yield kind, 1.0, FACTS[kind]
     for place, snapshot in evidence.statistics.items():
         yield from _of_activations(place, snapshot, evidence.activation)
         yield from _of_units(place, snapshot)
@@ -202,6 +172,8 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
         if not math.isfinite(value):
             yield "nonfinite", value, f"the penalty {name} is {value:g}"
     if not evidence.terms or not 0 < evidence.loss < math.inf:
+        return
+    if "unused" in evidence.facts:  # a penalty that is no part of the loss
         return
     share = sum(evidence.terms.values()) / evidence.loss
     message = f"the penalty is {percent(share)} of the loss"

@@ -65,7 +65,8 @@ def layout(
 
 def _overview_charts() -> list[Chart]:
     return [
-        multiline_chart(tag.partition("/")[2], [tag]) for tag in tags.OVERVIEW
+        multiline_chart(name, [f"{tags.OVERVIEW_GROUPS[0]}/{name}"])
+        for name in tags.OVERVIEW
     ]
 
 

@@ -27,6 +27,7 @@ class Recorded:
         means: Coefficient times value of every term, by `penalty/...`.
         snapshots: Statistics of the activations by path and place.
         optional: Values of the optional statistics, likewise.
+        unused: Keys of the terms that are not in the loss.
     """
 
     means: Mapping[str, float]
@@ -34,6 +35,15 @@ class Recorded:
     optional: Mapping[tuple[str, ActivationSpec], Values] = field(
         default_factory=dict
     )
+    unused: Container[str] = ()
+
+    @property
+    def in_loss(self) -> dict[str, float]:
+        """What each term adds to the loss."""
+        return {
+            key: 0.0 if key in self.unused else value
+            for key, value in self.means.items()
+        }
 
 
 def by_phase(

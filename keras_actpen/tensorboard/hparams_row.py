@@ -80,9 +80,8 @@ def metrics(
         for _, name, value in numbers(reported[phase]):
             yield _metric(f"{prefix}{name}", value, f"{phase}: {name}")
     if recorded.means:
-        tag = "Overview/penalty_total"
-        total = sum(recorded.means.values())
-        yield _metric("penalty_total", total, tags.OVERVIEW[tag])
+        total = sum(recorded.in_loss.values())
+        yield _metric("penalty_total", total, tags.OVERVIEW["penalty_total"])
     for path, layer in layers.items():
         snapshot = recorded.snapshots.get((path, layer.actpen.places[0]))
         zeros = snapshot.values()["zero_fraction"] if snapshot else math.nan

@@ -8,7 +8,7 @@ from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.statistics import optional
 from keras_actpen.statistics.snapshot import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.tensorboard import events, tags
-from keras_actpen.tensorboard.epoch_data import numbers
+from keras_actpen.tensorboard.epoch_data import Recorded, numbers
 
 
 def metric_points(reported: Mapping[str, float]) -> Iterator[events.Value]:
@@ -31,31 +31,33 @@ def batch_points(means: Mapping[str, float]) -> Iterator[events.Value]:
 
 
 def loss_points(
-    means: Mapping[str, float], loss: float | None
+    recorded: Recorded, loss: float | None
 ) -> Iterator[events.Value]:
     """Points of every term, of their shares and of the overview.
 
     Args:
-        means: Coefficient times value of every term, by `penalty/...`.
+        recorded: What was recorded of the epoch.
         loss: The loss of the epoch, or `None` if it is not known.
     """
+    means = recorded.means
     if not means:  # layers that are only watched
         return
-    total = sum(means.values())
+    in_loss = recorded.in_loss
+    total = sum(in_loss.values())
     overview = {"penalty_total": total}
     if loss is not None:
         overview["task_loss"] = loss - total
         if loss:
             overview["penalty_share"] = total / loss
     for name, value in overview.items():
-        tag = f"Overview/{name}"
-        yield events.scalar(tag, value, tags.OVERVIEW[tag])
+        for group in tags.OVERVIEW_GROUPS:
+            yield events.scalar(f"{group}/{name}", value, tags.OVERVIEW[name])
     for tag, value in means.items():
         yield events.scalar(tag, value, "Coefficient times value of the term.")
         if loss:
             yield events.scalar(
                 tag.replace("penalty/", "penalty.share/", 1),
-                value / loss,
+                in_loss[tag] / loss,
                 "Share of the term in the loss.",
             )
 

@@ -191,7 +191,7 @@ class Runs:
         loss = epoch_data.number(reported.get("loss"))
         parts = [
             partial(points.metric_points, reported),
-            partial(points.loss_points, recorded.means, loss),
+            partial(points.loss_points, recorded, loss),
         ]
         of_snapshots = [points.statistic_points, tab_data.units]
         if has_histograms:

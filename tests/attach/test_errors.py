@@ -576,6 +576,25 @@ def test_wrapper_of_no_layer():
     )
 
 
+def test_sequential_model_without_a_graph():
+    model = keras.Sequential([layers.Add(name="add"), layers.Dense(2)])
+    model([np.ones((1, 2), "float32")] * 2)
+    assert model.built
+    for call in (
+        lambda: attach_penalty(model, "add", l2=0.1),
+        lambda: watch_activations(model, "add"),
+        lambda: detach_penalty(model),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert str(caught.value) == (
+            "Invalid value received for argument `model`. Expected a "
+            "Sequential model with one input tensor, on which Keras builds a "
+            "graph; write it as `keras.Model(inputs, outputs)` instead. "
+            f"Received: the Sequential model {model.name!r} without a graph"
+        )
+
+
 def test_wrapper_in_a_wrapper():
     layer = PenalizedLayer(layers.Dense(2, name="dense_4"), "l2")
     with pytest.raises(ValueError) as caught:
@@ -584,7 +603,7 @@ def test_wrapper_in_a_wrapper():
         "Invalid value received for argument `layer`. Expected a layer "
         "without penalties; use `attach_penalty(model, 'dense_4', ...)` to "
         "add penalties to a penalised layer. Received: "
-        "layer=<Dense name=dense_4, built=True>"
+        "layer=<Dense name=dense_4, built=False>"
     )
 
 

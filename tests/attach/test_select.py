@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
 
+from keras_actpen import PenalizedLayer
 from keras_actpen.attach import select as select_module
 from keras_actpen.attach.layer_refs import is_graph_model, sites
 from keras_actpen.attach.select import select
@@ -114,7 +115,7 @@ class OwnCall(Graph):
 
 
 class Wrapper(kl.Layer):
-    """Stands in for the penalty wrapper: same name, `wrapped_layer`."""
+    """A layer of the user's with an attribute `wrapped_layer`."""
 
     def __init__(self, layer, name=None):
         super().__init__(name=name or layer.name)
@@ -241,7 +242,12 @@ def test_wrapper_stands_for_what_it_wraps():
     dense, core = kl.Dense(3, name="dense"), sub_model("core", "inner")
     named = Wrapper(kl.Dense(3, name="hidden"), name="other")
     model = keras.Sequential(
-        [keras.Input((3,)), Wrapper(dense), Wrapper(core), named]
+        [
+            keras.Input((3,)),
+            PenalizedLayer(dense, "l2"),
+            PenalizedLayer(core, "l2"),
+            named,
+        ]
     )
     assert [s.path for s in sites(model)] == [
         "dense",
@@ -252,7 +258,8 @@ def test_wrapper_stands_for_what_it_wraps():
     for layers in (dense, model.layers[0], lambda layer: layer is dense):
         assert select(model, layers)[0].layer is model.layers[0]
     assert paths(model, kl.Dense) == ["dense", "core/inner"]
-    assert paths(model, Wrapper) == ["dense", "core", "other"]
+    assert paths(model, PenalizedLayer) == ["dense", "core"]
+    assert paths(model, Wrapper) == ["other"]
     refused(
         model,
         "hidden",

@@ -1193,20 +1193,22 @@ def test_torch_hooks_on_a_penalised_layer():
     assert len(seen) == 1
 
 
-def test_torch_module_put_in_the_place_of_the_wrapped_layer():
-    """As torch's quantisation does."""
+def test_torch_module_put_in_the_place_of_one_of_the_layers():
+    """As torch's quantization does."""
     if keras.backend.backend() != "torch":
         pytest.skip("torch only")
-    attached = attach_penalty(sequential(), "dense_4", l2=0.2)
-    wrapper = attached.get_layer("dense_4")
+    inputs = keras.Input((3, FEATURES))
+    each = layers.TimeDistributed(layers.Dense(8), name="each")
+    attached = attach_penalty(keras.Model(inputs, each(inputs)), "each", l2=0.2)
+    wrapper = attached.get_layer("each")
     other = layers.Dense(8, bias_initializer="ones")
-    units = wrapper.wrapped_layer.kernel.shape[0]
-    other.build((None, units))
-    wrapper._modules["wrapped_layer"] = other
-    inputs = np.zeros((2, units), "float32")
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(wrapper(inputs)), np.ones((2, 8))
-    )
+    other.build((None, FEATURES))
+    wrapper._modules["layer"] = other
+    zeros = np.zeros((2, 3, FEATURES), "float32")
+    for layer in (wrapper, each):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(layer(zeros)), np.ones((2, 3, 8))
+        )
 
 
 def test_torch_differentiates_a_term_when_it_reaches_its_layer():

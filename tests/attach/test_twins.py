@@ -314,6 +314,18 @@ def test_nothing_grows_on_the_model_passed_in(make):
     assert [one() for one in gone if one() is not None] == []
 
 
+def test_layers_are_found_by_the_users_objects():
+    plain = nested_cnn()
+    base = plain.get_layer("base")
+    attached = attach_penalty(plain, "base/target", l2=0.1)
+    for entry in (base, lambda layer: layer is base):
+        again = attach_penalty(attached, entry, l1=0.1)
+        assert list(penalized_layers(again)) == ["base", "base/target"]
+    for entry in (base.get_layer("norm"), attached.get_layer("relu")):
+        again = attach_penalty(attached, entry, l1=0.1)
+        assert len(penalized_layers(again)) == 2
+
+
 def test_a_failing_attachment_leaves_nothing():
     plain = cnn()
     before = node_counts(plain)

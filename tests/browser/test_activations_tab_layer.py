@@ -26,6 +26,7 @@ from keras_actpen_tensorboard import schema
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.one_backend,
     pytest.mark.skipif(
         not os.access(tensorboard_pages.CHROMIUM, os.X_OK),
         reason=f"{tensorboard_pages.CHROMIUM} is missing",

@@ -26,7 +26,8 @@ pytestmark = [
 EPOCHS = 3
 RUNS = ("actpen/hparams", "actpen/train", "actpen/validation")
 OVERVIEW = tuple(
-    f"Overview/{name}"
+    f"{group}/{name}"
+    for group in ("Overview", "actpen")
     for name in ("penalty_total", "penalty_share", "task_loss")
 )
 # Scalars with a curve for training and for validation, and for training only.

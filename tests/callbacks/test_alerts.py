@@ -21,7 +21,9 @@ from keras_actpen import (
     penalized_layers,
     watch_activations,
 )
-from keras_actpen.statistics.findings import SAMPLES_TO_BE_DEAD, THRESHOLDS
+from keras_actpen.statistics.alerts import Alerts
+from keras_actpen.statistics.findings import SAMPLES_TO_BE_DEAD
+from keras_actpen.statistics.thresholds import THRESHOLDS
 
 SAMPLES = SAMPLES_TO_BE_DEAD
 
@@ -66,8 +68,8 @@ def fit(model, monitor, epochs=1, samples=SAMPLES, **arguments):
     return [str(one.message) for one in caught], history
 
 
-def texts(log_dir):
-    page = event_logs.read(log_dir)["actpen/train"].get("actpen/findings")
+def texts(log_dir, run="actpen"):
+    page = event_logs.read(log_dir)[f"{run}/train"].get("actpen/findings")
     if page is None:
         return {}
     assert page.plugin == "text"
@@ -78,53 +80,96 @@ def texts(log_dir):
     }
 
 
-def test_one_warning_a_layer_and_epoch(tmp_path):
+def table_of(*rows):
+    return "\n".join(["| epochs | finding |", "|---|---|", *rows])
+
+
+def test_one_warning_a_kind_and_fit(tmp_path):
     model = attach_penalty(dying(6), "dense_4", l2=1.0)
     model = compiled(watch_activations(model, "head"))
     found = []
     monitor = PenaltyMonitor(
         tmp_path, on_finding=lambda *one: found.append(one)
     )
-    messages, history = fit(model, monitor, epochs=2)
-    expected = [
-        "dense_4: 75 % of units are dead; the penalty is "
-        f"{100 * penalty / loss:.0f} % of the loss"
-        for penalty, loss in zip(
-            history["penalty/dense_4/l2"], history["loss"], strict=True
-        )
-    ]
-    assert messages == expected
-    # One table: what it was when each row came, and what it is at the end.
-    assert texts(tmp_path) == {
-        step: "\n".join(
-            [
-                "| epochs | finding |",
-                "|---|---|",
-                f"| {epochs} | dense_4: 75 % of units are dead |",
-                f"| {epochs} | dense_4: {expected[step].split('; ')[1]} |",
-            ]
-        )
-        for step, epochs in enumerate(("0", "0 to 1"))
-    }
+    for run in ("actpen", "actpen-2"):  # anew in every training
+        messages, history = fit(model, monitor, epochs=2)
+        shares = [
+            f"the penalty is {100 * penalty / loss:.0f} % of the loss"
+            for penalty, loss in zip(
+                history["penalty/dense_4/l2"], history["loss"], strict=True
+            )
+        ]
+        dead = "dense_4: 75 % of units are dead"
+        assert messages == [dead, f"dense_4: {shares[0]}"]
+        # One table: what it was when each row came, and what it is at the end.
+        assert texts(tmp_path, run) == {
+            step: table_of(
+                f"| {epochs} | {dead} |",
+                f"| {epochs} | dense_4: {shares[step]} |",
+            )
+            for step, epochs in enumerate(("0", "0 to 1"))
+        }
     assert [finding.kind for finding, _ in found] == [
         "dead",
         "dominating",
-    ] * 2
+    ] * 4
     assert all(of is model for _, of in found)
     assert found[0][0] == Finding(
         "dead", "dense_4", 0.75, 0.5, "75 % of units are dead"
     )
 
 
-def test_layers_in_model_order():
+def test_warnings_point_at_the_fit_of_the_user():
+    model = compiled(attach_penalty(sequential(), "dense_4", l2=1e3))
+    x, y = data()
+    with caught_warnings() as caught:
+        model.fit(x, y, callbacks=[PenaltyMonitor(None)], verbose=0)
+    assert [one.filename for one in caught] == [__file__]
+
+
+def test_several_layers_in_one_warning():
     model = attach_penalty(nested(), ["head", "encoder/*"], l2=1.0)
-    monitor = PenaltyMonitor(None, alerts={"dominating": 0.0})
-    messages, _ = fit(compiled(model), monitor)
-    assert [message.partition(":")[0] for message in messages] == [
+    found = []
+    monitor = PenaltyMonitor(
+        None,
+        alerts={"dominating": 0.0},
+        on_finding=lambda finding, _: found.append(finding),
+    )
+    (message,), _ = fit(compiled(model), monitor)
+    assert [one.path for one in found] == [
         "encoder/dense_4",
         "encoder/code",
         "decoder/head",
     ]
+    worst = max(found, key=lambda one: one.value)
+    others = ", ".join(one.path for one in found if one is not worst)
+    assert message == (
+        f"3 of 3 layers, worst {worst.path}: {worst.message}. The others are "
+        f"{others}"
+    )
+
+
+def test_a_second_warning_where_it_has_grown_worse():
+    alerts = Alerts(("dead", "dominating"), None)
+
+    def warned(*values):
+        findings = [
+            Finding("dead", f"layer_{i}", value, 0.5, f"{value:g} are dead")
+            for i, value in enumerate(values)
+        ]
+        with caught_warnings() as caught:
+            alerts.announce(findings, None, 4)
+        return [str(one.message) for one in caught]
+
+    assert warned(0.5) == ["layer_0: 0.5 are dead"]
+    assert warned(0.6) == []
+    assert warned(0.5, 0.6) == [
+        "2 of 4 layers, worst layer_1: 0.6 are dead. The others are layer_0"
+    ]
+    # Twice as many dead to a living one as 0.6 are.
+    assert warned(0.74, 0.6) == []
+    assert warned(0.76) == ["layer_0: 0.76 are dead"]
+    assert warned(0.5, 0.5) == []
 
 
 def test_a_healthy_training_is_not_warned_of(tmp_path):
@@ -179,7 +224,7 @@ def test_dead_units_of_short_epochs(tmp_path, dead, found_in):
             model.fit(x, y, epochs=9, callbacks=[epochs, monitor], verbose=0)
         assert [str(one.message) for one in caught] == [
             "dense_4: 75 % of units are dead"
-        ] * len(found_in)
+        ] * bool(found_in)
         assert found == found_in
         found.clear()
 
@@ -252,12 +297,17 @@ def test_infinite_activations(log_dir, tmp_path):
     x = np.full((2, 4), 3e38, "float32")
     with caught_warnings() as caught:
         model.fit(x, x[:, :3], callbacks=[monitor], verbose=0)
-    of_values = "6 activations are NaN or infinite; " if log_dir else ""
-    assert [str(one.message) for one in caught] == [
-        # The sums on a device are compensated: infinity minus infinity.
-        f"dense_4: {of_values}the penalty l1 is "
-        + ("inf" if backend.is_on_host() else "nan")
-    ]
+    # The sums on a device are compensated: infinity minus infinity.
+    of_term = "the penalty l1 is " + ("inf" if backend.is_on_host() else "nan")
+    assert [str(one.message) for one in caught] == [f"dense_4: {of_term}"]
+    if log_dir:
+        found = texts(tmp_path / log_dir)
+        assert found == {
+            0: table_of(
+                "| 0 | dense_4: 6 activations are NaN or infinite |",
+                f"| 0 | dense_4: {of_term} |",
+            )
+        }
 
 
 def test_saturated_units(tmp_path):
@@ -350,6 +400,245 @@ def test_copies_keep_their_alerts():
     model = compiled(attach_penalty(sequential(), "dense_4", l2=1e3))
     fit(model, copy.deepcopy(monitor))
     assert found == [0.25]
+
+
+class OwnLoss(keras.Model):
+    """A loss of the user's own that leaves out `self.losses`."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        return keras.ops.mean(keras.ops.square(y_pred - y))
+
+
+class OwnStep(keras.Model):
+    """As in keras.io's VAE and its guide to JAX: no `self.losses`."""
+
+    def train_step(self, *args):
+        if keras.backend.backend() == "jax":
+            return self.jax_step(*args)
+        (data_,) = args
+        x, y = data_
+        if keras.backend.backend() == "torch":
+            self.zero_grad()
+            loss = keras.ops.mean(keras.ops.square(self(x) - y))
+            loss.backward()
+            variables = self.trainable_variables
+            gradients = [one.value.grad for one in variables]
+            import torch
+
+            with torch.no_grad():
+                self.optimizer.apply(gradients, variables)
+        else:
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                loss = keras.ops.mean(keras.ops.square(self(x) - y))
+            variables = self.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply(gradients, variables)
+        return {"loss": loss, "own": loss}
+
+    def jax_step(self, state, data_):
+        import jax
+
+        trainable, non_trainable, of_optimizer, metrics = state
+        x, y = data_
+
+        def loss_of(trainable):
+            y_pred, others = self.stateless_call(trainable, non_trainable, x)
+            return keras.ops.mean(keras.ops.square(y_pred - y)), others
+
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, others), gradients = gradient(trainable)
+        trainable, of_optimizer = self.optimizer.stateless_apply(
+            of_optimizer, gradients, trainable
+        )
+        # With "loss" alone Keras reports its own metric of that name.
+        logs = {"loss": loss, "own": loss}
+        return logs, (trainable, others, of_optimizer, metrics)
+
+
+def of_class(kind):
+    inputs = keras.Input((4,))
+    dense = layers.Dense(8, activation="relu", name="dense_4")
+    return kind(inputs, layers.Dense(2, name="head")(dense(inputs)))
+
+
+UNUSED = (
+    "dense_4: your train_step or compute_loss does not add "
+    "`sum(self.losses)`; the penalty is not in the loss"
+)
+
+
+class Batches(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        self.batch = batch
+
+
+@pytest.mark.parametrize("kind", [OwnLoss, OwnStep])
+@pytest.mark.parametrize("log_dir", [None, "logs"])
+def test_a_penalty_that_is_not_in_the_loss(kind, log_dir, tmp_path):
+    model = compiled(attach_penalty(of_class(kind), "dense_4", l2=5.0))
+    found, batches = [], Batches()
+    monitor = PenaltyMonitor(
+        log_dir and tmp_path / log_dir,
+        statistics_freq=2,
+        on_finding=lambda finding, _: found.append(
+            (finding.kind, batches.batch)
+        ),
+    )
+    x, y = data(40)
+    with caught_warnings() as caught:
+        history = model.fit(
+            x,
+            y,
+            batch_size=10,
+            epochs=2,
+            callbacks=[batches, monitor],
+            verbose=0,
+        ).history
+    assert [str(one.message) for one in caught] == [UNUSED]
+    # In the step after the first, and no more.
+    assert found == [("unused", 1)]
+    assert history["penalty/dense_4/l2"][0] > history["loss"][0]
+    if log_dir:
+        run = event_logs.read(tmp_path / log_dir)["actpen/train"]
+        assert run["actpen/task_loss"].values == pytest.approx(
+            history["loss"], rel=1e-6
+        )
+        assert run["actpen/penalty_share"].values == [0.0, 0.0]
+        assert run["penalty.share/dense_4/l2"].values == [0.0, 0.0]
+        assert run["penalty/dense_4/l2"].values == pytest.approx(
+            history["penalty/dense_4/l2"], rel=1e-6
+        )
+        assert texts(tmp_path / log_dir) == {
+            step: table_of(f"| {epochs} | {UNUSED} |")
+            for step, epochs in enumerate(("0", "0 to 1"))
+        }
+
+
+def test_a_loss_of_ones_own_that_has_the_penalty():
+    class Doubled(keras.Model):
+        def compute_loss(self, *args, **kwargs):
+            return 2 * super().compute_loss(*args, **kwargs)
+
+    model = compiled(attach_penalty(of_class(Doubled), "dense_4", l2=1e-3))
+    assert fit(model, PenaltyMonitor(None), epochs=2)[0] == []
+
+
+FROZEN = (
+    "nothing that the penalty depends on is trainable; it changes no weight"
+)
+
+
+def test_a_penalty_in_front_of_which_nothing_is_trainable(tmp_path):
+    model = nested()
+    model.get_layer("encoder").trainable = False
+    model = attach_penalty(model, ["encoder/*", "head", "unfold"], l2=1e-3)
+    kernel = penalized_layers(model)["encoder/dense_4"].get_weights()[0]
+    found = []
+    monitor = PenaltyMonitor(
+        tmp_path,
+        alerts=("frozen", "unused"),
+        on_finding=lambda finding, _: found.append(finding.path),
+    )
+    messages, _ = fit(compiled(model), monitor, epochs=2)
+    assert messages == [
+        f"2 of 4 layers: {FROZEN}. They are encoder/dense_4, encoder/code"
+    ]
+    assert found == ["encoder/dense_4", "encoder/code"]
+    after = penalized_layers(model)["encoder/dense_4"].get_weights()[0]
+    np.testing.assert_array_equal(after, kernel)
+    # Thawed, it is as good as any.
+    model.get_layer("encoder").trainable = True
+    assert fit(compiled(model), PenaltyMonitor(None))[0] == []
+
+
+def test_a_frozen_layer_behind_a_trainable_one():
+    model = attach_penalty(sequential(), "head", l2=1e-3)
+    model.get_layer("head").trainable = False
+    assert fit(compiled(model), PenaltyMonitor(None))[0] == []
+
+
+class GoesRound(keras.Model):
+    """Calls its layers by what it noted when it was made."""
+
+    def __init__(self):
+        super().__init__(name="goes_round")
+        self.dense_4 = layers.Dense(8, activation="relu", name="dense_4")
+        self.head = layers.Dense(2, name="head")
+        inner = self.dense_4
+        self.encode = lambda x: inner(x)
+
+    def call(self, inputs):
+        return self.head(self.encode(inputs))
+
+
+def test_a_layer_that_the_model_goes_round():
+    model = GoesRound()
+    x, _ = data()
+    model(x)
+    model = compiled(attach_penalty(model, ["dense_4", "head"], l2=1e-3))
+    found = []
+    monitor = PenaltyMonitor(
+        None, on_finding=lambda *one: found.append(one[0].kind)
+    )
+    messages, history = fit(model, monitor, epochs=2)
+    assert messages == [
+        "dense_4: the layer was not called in a step of the model; its "
+        "penalty is 0 (does the model's code call another object, or go round "
+        "it?)"
+    ]
+    assert found == ["not_called"]
+    assert history["penalty/dense_4/l2"] == [0.0, 0.0]
+    assert history["penalty/head/l2"][0] > 0
+
+
+def test_callbacks_driven_by_hand():
+    model = compiled(attach_penalty(sequential(), "dense_4", l2=1e-3))
+    x, y = data()
+    monitor = PenaltyMonitor(None, alerts=())
+    callbacks = keras.callbacks.CallbackList([monitor], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch in range(2):
+        callbacks.on_train_batch_begin(batch)
+        model.train_on_batch(x, y)
+    logs = {}
+    monitor.on_epoch_end(0, logs)
+    callbacks.on_train_end()
+    assert logs["penalty/dense_4/l2"] > 0
+
+
+@pytest.mark.parametrize("verbose_terms", [False, True])
+def test_progress_bar(verbose_terms, capsys):
+    model = attach_penalty(nested(), ["head", "encoder/*"], l2=0.5)
+    x, y = data()
+    monitor = PenaltyMonitor(None, alerts=(), verbose_terms=verbose_terms)
+    history = (
+        compiled(model)
+        .fit(
+            x,
+            y,
+            callbacks=[monitor],
+            validation_data=(x, y),
+            verbose=2,
+        )
+        .history
+    )
+    line = capsys.readouterr().out
+    paths = ["encoder/dense_4", "encoder/code", "decoder/head"]
+    terms = [f"penalty/{path}/l2" for path in paths]
+    # In model order, and at the end.
+    both = terms + [f"val_{key}" for key in terms]
+    assert list(history)[-6:] == both
+    assert [key for key in both if f" {key}: " in line] == (
+        both if verbose_terms else []
+    )
+    total = sum(history[key][0] for key in terms)
+    assert (f" penalty_total: {total:.4f}" in line) == (not verbose_terms)
+    assert (" val_penalty_total: " in line) == (not verbose_terms)
 
 
 def test_wrong_arguments():

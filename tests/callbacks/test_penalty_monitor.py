@@ -206,11 +206,15 @@ def test_loss_is_task_loss_plus_terms_plus_other_regularizers(tmp_path, phase):
     penalty = sum(v for k, v in means.items() if k != "loss")
     found = event_logs.scalars(event_logs.read(tmp_path)[f"actpen/{phase}"])
     assert_close(
-        {tag: v for tag, v in found.items() if tag.startswith("Overview/")},
+        {tag: v for tag, v in found.items() if tag in OVERVIEW},
         {
-            "Overview/penalty_total": [penalty] * 2,
-            "Overview/penalty_share": [penalty / means["loss"]] * 2,
-            "Overview/task_loss": [means["loss"] - penalty] * 2,
+            f"{group}/{name}": [value] * 2
+            for group in ("Overview", "actpen")
+            for name, value in (
+                ("penalty_total", penalty),
+                ("penalty_share", penalty / means["loss"]),
+                ("task_loss", means["loss"] - penalty),
+            )
         },
     )
 
@@ -253,9 +257,9 @@ def expected_tags(place="activation", path="dense_4", terms=("l1", "l2")):
 
 
 OVERVIEW = {
-    "Overview/penalty_total",
-    "Overview/penalty_share",
-    "Overview/task_loss",
+    f"{group}/{name}"
+    for group in ("Overview", "actpen")
+    for name in ("penalty_total", "penalty_share", "task_loss")
 }
 METRICS = {"metric/loss", "metric/mae"}
 RATE = "metric/learning_rate"
@@ -368,9 +372,10 @@ def assert_values_are_those_of_history(log, history):
             share = key.replace("penalty/", "penalty.share/")
             expected[share] = np.asarray(history[prefix + key]) / loss
         total = np.sum([history[prefix + key] for key in terms], axis=0)
-        expected["Overview/penalty_total"] = total
-        expected["Overview/penalty_share"] = total / loss
-        expected["Overview/task_loss"] = loss - total
+        for group in ("Overview", "actpen"):
+            expected[f"{group}/penalty_total"] = total
+            expected[f"{group}/penalty_share"] = total / loss
+            expected[f"{group}/task_loss"] = loss - total
         expected["metric/loss"] = loss
         expected["metric/mae"] = history[f"{prefix}mae"]
         if not prefix:
@@ -586,7 +591,7 @@ def numpy_statistics(values):
         "max": finite.max(),
         "rms": np.sqrt(np.mean(finite**2)),
         "zero_fraction": np.mean(finite == 0),
-        "l0": np.mean((np.nan_to_num(values) != 0).sum(axis=-1)),
+        "l0": np.mean((np.isfinite(values) & (values != 0)).sum(axis=-1)),
         "nonfinite": float(values.size - finite.size),
     }
 
@@ -596,9 +601,11 @@ def numpy_histogram(values):
     return tensor_util.make_ndarray(histogram_pb("", values).value[0].tensor)
 
 
-def assert_statistics(log, tag_path, kind, values, last, every_step):
+def assert_statistics(log, tag_path, kind, values, last, every_step=None):
     """Of the instrumented steps; but dead units of all, and both epochs."""
     train = log["actpen/train"]
+    every_step = values if every_step is None else every_step
+    every_step = every_step.reshape(-1, every_step.shape[-1])
     dead = np.mean((every_step == 0).all(axis=0))
     for name, expected in (
         ("dead_fraction", [dead] * 2),

@@ -11,7 +11,13 @@ import pytest
 from keras import ops
 from models import QUICK, data, functional, sequential
 
-from keras_actpen import PenaltyMonitor, attach_penalty, penalized_layers
+from keras_actpen import (
+    GECO,
+    PenaltyMonitor,
+    TargetController,
+    attach_penalty,
+    penalized_layers,
+)
 from keras_actpen.callbacks import penalty_scheduler as module
 from keras_actpen.callbacks.penalty_scheduler import PenaltyScheduler
 from keras_actpen.callbacks.term_refs import move_coefficients, select_terms
@@ -31,10 +37,10 @@ class Seen(keras.callbacks.Callback):
         self.steps.append(logs["loss"])
 
 
-def constant_model(**penalties):
+def constant_model(layer=None, **penalties):
     """A model whose loss is the sum of its coefficients (of values 1)."""
     inputs = keras.Input((1,))
-    x = keras.layers.Identity(name="ones")(inputs)
+    x = (layer or keras.layers.Identity(name="ones"))(inputs)
     outputs = keras.layers.Dense(
         1, kernel_initializer="zeros", use_bias=False, name="head"
     )(x * 0.0)
@@ -383,8 +389,70 @@ def test_no_change_costs_nothing(monkeypatch):
 
 
 def test_attached_with_zero_stays_zero():
-    steps, _ = fit(constant_model(l1=0.0), PenaltyScheduler(lambda t: 9.0))
+    message = (
+        "PenaltyScheduler leaves the coefficients of ['ones/l1'] at 0: it "
+        "multiplies what the terms were attached with, and that is 0. Attach "
+        "them with the coefficient that they should have where the schedule "
+        "is 1."
+    )
+    with pytest.warns(UserWarning, match=exactly(message)):
+        steps, _ = fit(constant_model(l1=0.0), PenaltyScheduler(lambda t: 9.0))
     assert not steps.any()
+
+
+def test_two_schedulers_for_one_term():
+    model = constant_model()
+    message = (
+        "Invalid value received for argument `callbacks`. Expected one "
+        "callback that moves the coefficient of a term; leave one of them "
+        "out. Received: PenaltyScheduler and PenaltyScheduler for the term "
+        "'ones/l1'"
+    )
+    pair = [PenaltyScheduler(lambda t: 1.0), PenaltyScheduler(lambda t: 2.0)]
+    with pytest.raises(ValueError, match=exactly(message)):
+        fit(model, *pair)
+    fit(model, pair[0])  # the other one is of a training that is over
+    fit(model, pair[1])
+
+
+@pytest.mark.parametrize("scheduler_first", [True, False])
+def test_a_scheduler_and_a_controller_for_one_term(scheduler_first):
+    # What a controller takes has to be trainable; here it learns nothing.
+    model = constant_model(
+        keras.layers.Dense(
+            1, use_bias=False, kernel_initializer="ones", name="ones"
+        )
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse", **QUICK)
+    scheduler = PenaltyScheduler(lambda t: (t + 1) / 4)
+
+    def fit_with(controller):
+        pair = [scheduler, controller]
+        return fit(model, *pair[:: 1 if scheduler_first else -1], epochs=4)
+
+    message = (
+        "Invalid value received for argument `callbacks`. Expected one "
+        "callback that moves the coefficient of a term; to hand the "
+        "coefficient from one to the other, give the controller the step from "
+        "which on it is its own: TargetController('ones/l1', ..., "
+        "start=1000). Received: PenaltyScheduler and TargetController for the "
+        "term 'ones/l1'"
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        fit_with(TargetController("l1", 1.0, "mean"))
+    # The mean is 1, a tenth below its target: GECO takes e^-0.1 a move.
+    controller = TargetController(
+        "l1",
+        10 / 9,
+        "mean",
+        start=4,
+        update_freq=2,
+        rule=GECO(rate=1.0, decay=0.0),
+    )
+    steps, _ = fit_with(controller)
+    ramp = [0.125, 0.25, 0.375, 0.5]
+    held = [0.5, 0.5, 0.5 * math.exp(-0.1), 0.5 * math.exp(-0.1)]
+    np.testing.assert_allclose(steps, ramp + held, rtol=1e-4)
 
 
 def test_copies_see_no_training():
@@ -446,6 +514,15 @@ def test_wrong_arguments():
         ),
     ):
         PenaltyScheduler(abs, unit="batch")
+    with pytest.raises(
+        ValueError,
+        match=exactly(
+            "Invalid value received for argument `terms`. Expected at least "
+            "one name or glob of terms, for example terms='l2'. Received: "
+            "terms=()"
+        ),
+    ):
+        PenaltyScheduler(abs, terms=())
     with pytest.raises(
         TypeError,
         match=re.escape(

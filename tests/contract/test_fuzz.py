@@ -29,7 +29,7 @@ from keras_actpen import (
 )
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.select import select
-from keras_actpen.callbacks.target_controller import GECO, PI
+from keras_actpen.callbacks.control_rules import GECO, PI, LogPI
 
 PATHS = ["encoder", "encoder/dense_4", "encoder/code", "decoder", "features"]
 WORDS = [*PATHS, "dense_4", "head", "l1", "l2", "output", "preactivation"]
@@ -361,15 +361,17 @@ KEYWORDS = {
         "measure",
         "rule",
         "update_freq",
+        "start",
         "bounds",
         "patience",
         "effect",
     ],
+    LogPI: ["gain", "damping", "limit"],
     GECO: ["rate", "decay"],
     PI: ["gain", "integral_gain"],
 }
 MADE = [PenalizedLayer, PenaltyMonitor, PenaltyScheduler, TargetController]
-MADE += [GECO, PI]
+MADE += [LogPI, GECO, PI]
 MADE += [vars(penalties)[n] for n in penalties.__all__ if n[0].isupper()]
 
 

@@ -168,8 +168,11 @@ def test_what_is_logged_where(tmp_path, monkeypatch):
 
     both = {"dense_4/l2", "head/l1"}
     scalars = written("scalars")
-    (group,) = spans(overview[0])
-    expected = {group + name for name in spans(overview[1])}
+    expected = {
+        group + name
+        for group in spans(overview[0])
+        for name in spans(overview[1])
+    }
     for group in spans(terms[0]):
         expected |= {group + name for name in both}
     (group,) = spans(metrics[0])

@@ -312,7 +312,7 @@ def test_sequential_like_does_not_run_the_users_init():
 
     model = Once()
     new = internals.sequential_like(
-        model, Once, model._layers, model.inputs[0], model.outputs[0]
+        model, Once, lambda layer: layer, model.inputs[0], model.outputs[0]
     )
     assert type(new) is Once
     assert new.name == model.name

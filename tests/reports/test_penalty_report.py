@@ -30,6 +30,7 @@ from keras_actpen import (
     penalty_report,
     penalty_summary,
     penalty_terms,
+    suggest_coefficient,
     watch_activations,
 )
 from keras_actpen.reports.tables import LayerTable
@@ -176,6 +177,51 @@ def with_dead_units(dead):
     return model
 
 
+def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    model = attach_penalty(with_dead_units(8), "dense_4", l2=1e-2)
+    model.compile("sgd", "mse", **QUICK)
+    x, y = data(99)
+    report = penalty_report(model, x, y, thresholds=("dead",))
+    assert report.layers[0].unjudged == ("output",)
+    *_, row = (line for line in str(report).splitlines() if "│" in line)
+    assert row.strip("│").split("│")[-1].strip() == "too few samples"
+    assert str(report).splitlines()[-2:] == [
+        "There are too few samples to judge which units are dead: it takes "
+        "100 a unit.",
+        "No other findings.",
+    ]
+    x, y = data(100)
+    assert "100 % of units are dead" in str(
+        penalty_report(model, x, y, thresholds=("dead",))
+    )
+
+
+def test_a_penalty_that_changes_no_weight():
+    model = attach_penalty(sequential(), ["dense_4", "head"], l2=0.1)
+    model.compile("sgd", "mse", **QUICK)
+    x, y = data(100)
+    for layer in model.layers:
+        layer.trainable = layer.name == "head"
+    report = penalty_report(model, x, y, thresholds=("frozen",))
+    assert [(one.kind, one.path) for one in report.findings] == [
+        ("frozen", "dense_4")
+    ]
+    shares = penalty_gradient_share(model, x, y)
+    assert shares["dense_4/l2"] == 0.0
+    assert shares["head/l2"] > 0
+    assert report.layers[0].terms[0].gradient_share == 0.0
+    message = (
+        "Invalid value received for argument `layers`. Expected a layer with "
+        "something trainable in front of it or in it: a penalty on "
+        "['dense_4'] changes no weight, whatever its coefficient. Received: "
+        "layers='dense_4'"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        suggest_coefficient(model, "dense_4", x, y, "l2")
+    assert suggest_coefficient(model, "head", x, y, "l2") > 0
+
+
 def test_findings_in_plain_words():
     model = attach_penalty(with_dead_units(2), "dense_4", l2=1.0)
     model.compile("sgd", "mse", **QUICK)
@@ -320,7 +366,7 @@ def report():
     model = attach_penalty(model, "unfold", l2=0.1, on="preactivation")
     model = watch_activations(model, "code")
     model.compile("sgd", "mse", **QUICK)
-    return penalty_report(model, *data(40), thresholds=())
+    return penalty_report(model, *data(100), thresholds=())
 
 
 def test_table_of_a_report(report, monkeypatch):

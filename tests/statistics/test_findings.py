@@ -11,16 +11,21 @@ from tensorboard.util import tensor_util
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.statistics.findings import (
     SAMPLES_TO_BE_DEAD,
-    THRESHOLDS,
     Evidence,
     Finding,
     judge,
     percent,
     saturated_share,
     sentence,
-    thresholds_from,
+    sentence_of_kind,
+    severity,
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
+from keras_actpen.statistics.thresholds import (
+    FACTS,
+    THRESHOLDS,
+    thresholds_from,
+)
 
 pytestmark = pytest.mark.one_backend
 
@@ -242,6 +247,64 @@ def test_dead_units_by_the_positions_since_they_fired():
     assert dead(positions=99) is None
 
 
+@pytest.mark.parametrize("kind", FACTS)
+def test_facts(kind):
+    evidence = Evidence("dense_4", facts=[kind])
+    assert found(evidence) == {kind: (1.0, 1.0, FACTS[kind])}
+    assert judge(evidence, {}) == []
+
+
+def test_a_penalty_that_is_not_in_the_loss_has_no_share_of_it():
+    terms = {"l1": 34.1}
+    evidence = Evidence("dense_4", terms=terms, loss=2.06, facts=["unused"])
+    assert list(found(evidence)) == ["unused"]
+    assert "dominating" in found(Evidence("dense_4", terms=terms, loss=2.06))
+
+
+def test_what_suits_sparse_autoencoders():
+    kinds = thresholds_from("alerts", "sparse", THRESHOLDS)
+    assert THRESHOLDS.items() - kinds.items() == {
+        ("dominating", 0.5),
+        ("negligible", 1e-4),
+    }
+
+
+def dead(path, share):
+    message = f"{100 * share:.0f} % of units are dead"
+    return Finding("dead", path, share, 0.5, message)
+
+
+def test_several_layers_in_one_sentence():
+    findings = [dead("a", 0.6), dead("b", 0.91), dead("c", 0.7)]
+    assert sentence_of_kind(findings[:1], 12) == "a: 60 % of units are dead"
+    assert sentence_of_kind(findings, 12) == (
+        "3 of 12 layers, worst b: 91 % of units are dead. The others are a, c"
+    )
+    many = [dead(f"layer_{i}", 0.5 + i / 100) for i in range(9)]
+    assert sentence_of_kind(many, 9) == (
+        "9 of 9 layers, worst layer_8: 58 % of units are dead. The others are "
+        "layer_0, layer_1, layer_2, layer_3, layer_4 and 3 more"
+    )
+    facts = [Finding("frozen", p, 1.0, 1.0, FACTS["frozen"]) for p in "ab"]
+    assert sentence_of_kind(facts, 3) == (
+        f"2 of 3 layers: {FACTS['frozen']}. They are a, b"
+    )
+
+
+def test_severity_grows_by_one_where_it_is_twice_as_bad():
+    assert severity(dead("a", 2 / 3)) == pytest.approx(1.0)
+    assert severity(dead("a", 0.8)) == pytest.approx(2.0)
+
+    def of(kind, value):
+        return severity(Finding(kind, "a", value, 0.0, ""))
+
+    assert of("exploding", 2000.0) == pytest.approx(of("exploding", 1000.0) + 1)
+    assert of("negligible", 1e-6) == pytest.approx(of("negligible", 2e-6) + 1)
+    assert of("nonfinite", 8.0) == pytest.approx(3.0)
+    assert of("nonfinite", math.nan) == of("nonfinite", math.inf) == math.inf
+    assert of("dominating", 1.5) > of("dominating", 0.99)
+
+
 @pytest.mark.parametrize("loss", [0.0, -1.0, math.inf, math.nan])
 def test_no_share_of_a_loss_that_has_none(loss):
     assert found(Evidence("dense_4", terms={"l1": 1.0}, loss=loss)) == {}
@@ -302,6 +365,9 @@ def test_thresholds():
     )
     changed = {"dead": 0.25, "negligible": None}
     assert thresholds_from("alerts", changed, THRESHOLDS) == {
+        "unused": 1.0,
+        "not_called": 1.0,
+        "frozen": 1.0,
         "nonfinite": 0.0,
         "exploding": 1000.0,
         "dead": 0.25,
@@ -317,21 +383,22 @@ def test_thresholds():
             "dead",
             TypeError,
             "Invalid type received for argument `alerts`. Expected a sequence "
-            "of kinds, () for none, or a mapping from kinds to thresholds. "
-            "Received: alerts='dead' (of type str)",
+            "of kinds, () for none, a mapping from kinds to thresholds, or one "
+            "of ['sparse']. Received: alerts='dead' (of type str)",
         ),
         (
             None,
             TypeError,
             "Invalid type received for argument `alerts`. Expected a sequence "
-            "of kinds, () for none, or a mapping from kinds to thresholds. "
-            "Received: alerts=None (of type NoneType)",
+            "of kinds, () for none, a mapping from kinds to thresholds, or one "
+            "of ['sparse']. Received: alerts=None (of type NoneType)",
         ),
         (
             ("dead", "asleep"),
             ValueError,
             "Invalid value received for argument `alerts`. Expected kinds "
-            "among ['nonfinite', 'exploding', 'dead', 'saturated', "
+            "among ['unused', 'not_called', 'frozen', 'nonfinite', "
+            "'exploding', 'dead', 'saturated', "
             "'dominating', 'negligible']. Received: 'asleep'",
         ),
         (
@@ -350,6 +417,16 @@ def test_thresholds():
                 f"this kind out. Received: alerts[{kind!r}]=50",
             )
             for kind in ("dead", "saturated", "dominating", "negligible")
+        ),
+        *(
+            (
+                {kind: 0.5},
+                ValueError,
+                f"Invalid value received for argument `alerts[{kind!r}]`. "
+                "Expected 1, or None to leave this kind out. Received: "
+                f"alerts[{kind!r}]=0.5",
+            )
+            for kind in FACTS
         ),
         (
             {"exploding": -1},

@@ -10,6 +10,8 @@ from tab_logs import LoggedLayer, LoggedTraining
 
 from keras_actpen.demo.server import tensorboard_server
 
+pytestmark = pytest.mark.one_backend
+
 # More than either loader keeps by default.
 EPOCHS = 130
 SECONDS = 60

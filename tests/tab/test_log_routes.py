@@ -9,6 +9,8 @@ from tab_logs import POSITIONS, digits_layers
 
 from keras_actpen_tensorboard import schema
 
+pytestmark = pytest.mark.one_backend
+
 RUN = "strong/actpen/train"
 VALIDATION = "strong/actpen/validation"
 EPOCHS = list(range(6))

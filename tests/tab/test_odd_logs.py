@@ -17,6 +17,8 @@ from tab_logs import (
 
 from keras_actpen_tensorboard import schema
 
+pytestmark = pytest.mark.one_backend
+
 RUN = "actpen/train"
 STRANGE = (
     "a'b\"c",

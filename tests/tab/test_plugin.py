@@ -15,6 +15,8 @@ import keras_actpen_tensorboard
 from keras_actpen_tensorboard import schema
 from keras_actpen_tensorboard.plugin import ActivationsLoader
 
+pytestmark = pytest.mark.one_backend
+
 PACKAGE = Path(keras_actpen_tensorboard.__file__).parent
 STATIC = PACKAGE / "static"
 MODULES = sorted(

@@ -46,7 +46,9 @@ PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 BUCKETS = np.array([[-1.5, 0.1, 3], [0.1, 1 / 3, 0], [1 / 3, 2e9, 2**40]])
 # What the rows need to know of a layer.
 PENALIZED = types.SimpleNamespace(
-    terms={"l2": None}, coefficients={"l2": np.float32(0.3)}
+    actpen=types.SimpleNamespace(
+        terms={"l2": None}, coefficients={"l2": np.float32(0.3)}
+    )
 )
 FULL_DISK = "[Errno 28] No space left on device"
 
@@ -352,7 +354,8 @@ def test_tensorflow_stays_unloaded(tmp_path):
 
         chart = custom_scalars.multiline_chart("c", ["t"])
         margin = custom_scalars.margin_chart("m", "t", "u", "v")
-        layer = types.SimpleNamespace(terms={{"l": 0}}, coefficients={{"l": 1}})
+        own = types.SimpleNamespace(terms={{"l": 0}}, coefficients={{"l": 1}})
+        layer = types.SimpleNamespace(actpen=own)
         writer = EventWriter({str(tmp_path)!r})
         writer.open()
         writer.add([

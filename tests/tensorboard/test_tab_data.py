@@ -144,10 +144,14 @@ def test_a_unit_that_fired_once_is_not_stored_as_never():
     assert list(tab_data.units("d", OUTPUT, StatisticsSnapshot())) == []
 
 
+def layer_watched_at(*places):
+    return SimpleNamespace(actpen=SimpleNamespace(places=places))
+
+
 def test_positions_are_in_the_order_of_the_document():
     layers = {
-        "a": SimpleNamespace(places=[OUTPUT, BEFORE]),
-        "b": SimpleNamespace(places=[OUTPUT]),
+        "a": layer_watched_at(OUTPUT, BEFORE),
+        "b": layer_watched_at(OUTPUT),
     }
     seen = StatisticsSnapshot(count=30, nonfinite=2, fired=np.zeros(4))
     snapshots = {("b", OUTPUT): StatisticsSnapshot(), ("a", BEFORE): seen}

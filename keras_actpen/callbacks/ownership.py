@@ -1,0 +1,70 @@
+"""Which callback moves a coefficient, and from which step on."""
+
+import weakref
+from collections.abc import Sequence
+
+import keras
+
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.callbacks.term_refs import TermRef
+
+# The callbacks that move a term, and their first steps.
+_Owners = dict[str, dict[keras.callbacks.Callback, int]]
+_owners: "weakref.WeakKeyDictionary[PenalizedLayer, _Owners]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def claim(
+    site: TermRef, callback: keras.callbacks.Callback, start: int
+) -> None:
+    """Let a callback move a coefficient from a step on.
+
+    Args:
+        site: The term.
+        callback: Who moves it, until `release` or another training.
+        start: Batches that the optimizer has seen when it begins.
+
+    Raises:
+        ValueError: If another callback of the same training begins at the
+            same step, or is of the same kind.
+    """
+    owners = _owners.setdefault(site.layer, {}).setdefault(site.name, {})
+    for other in list(owners):
+        # Keras gives all callbacks of one `fit` the same dictionary: others
+        # are left from a training that was interrupted.
+        if other.params is not callback.params:
+            del owners[other]
+    for other, others_start in owners.items():
+        alike = isinstance(other, type(callback))
+        if other is not callback and (alike or others_start == start):
+            kinds = sorted([type(other).__name__, type(callback).__name__])
+            advice = "leave one of them out"
+            if kinds[0] != kinds[1]:
+                advice = (
+                    "to hand the coefficient from one to the other, give the "
+                    "controller the step from which on it is its own: "
+                    f"TargetController({site.key!r}, ..., start=1000)"
+                )
+            raise ValueError(
+                "Invalid value received for argument `callbacks`. Expected "
+                "one callback that moves the coefficient of a term; "
+                f"{advice}. Received: {kinds[0]} and {kinds[1]} for the term "
+                f"{site.key!r}"
+            )
+    owners[callback] = start
+
+
+def owns(site: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
+    """Whether it is this callback that moves a coefficient at a step."""
+    owners = _owners.get(site.layer, {}).get(site.name, {})
+    started = [start for start in owners.values() if start <= step]
+    return callback in owners and owners[callback] == max(started, default=-1)
+
+
+def release(
+    sites: Sequence[TermRef], callback: keras.callbacks.Callback
+) -> None:
+    """Move them no more."""
+    for site in sites:
+        _owners.get(site.layer, {}).get(site.name, {}).pop(callback, None)

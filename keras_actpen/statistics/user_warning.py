@@ -1,0 +1,24 @@
+"""Warnings that point at the line of the user's that trains."""
+
+import inspect
+import warnings
+
+# Where warnings come from is of no use to those who read them.
+_LIBRARIES = ("keras", "keras_actpen")
+
+
+def warn_at_fit(message: str) -> None:
+    """Warn, with the user's call of `fit` as the place.
+
+    Args:
+        message: What is wrong.
+    """
+    # From Python 3.12 on, `skip_file_prefixes` of `warnings.warn` does this.
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _library(frame.f_globals) in _LIBRARIES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def _library(module: dict[str, object]) -> str:
+    return str(module.get("__name__", "")).partition(".")[0]
