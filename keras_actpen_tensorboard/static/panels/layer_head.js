@@ -7,7 +7,7 @@ import { findingsList } from "./findings.js";
 import { onSteps } from "./loss.js";
 import { nothing } from "./pair.js";
 
-const FIGURES = 8;
+const FIGURES = 9;
 
 /** The first panel of the page of one layer. */
 export function layerHead(app) {
@@ -121,7 +121,9 @@ function termTable(item, items, epoch) {
   const { layer, train } = item;
   const cell = (group, term, format) =>
     h("td", { class: "number" }, format(valueAt(train[group], `${layer.path}/${term.name}`, epoch)));
-  const heads = ["term", "on", "penalty", "added to the loss"];
+  // Logs of 0.1.0 have no formulas, nor have functions of one's own.
+  const hasFormulas = layer.terms.some((term) => term.formula);
+  const heads = ["term", "on", "penalty", ...(hasFormulas ? ["added to the loss"] : [])];
   const numbers = ["coefficient", "value", "of the loss"];
   return h(
     "div",
@@ -138,7 +140,7 @@ function termTable(item, items, epoch) {
           h("td", {}, h("span", { class: "chip" }, term.name)),
           h("td", {}, term.on),
           h("td", { class: "penalty" }, term.penalty),
-          h("td", { class: "penalty" }, term.formula || "–"),
+          hasFormulas ? h("td", { class: "penalty" }, term.formula || "–") : null,
           cell("penalty.coefficient", term, number),
           cell("penalty", term, number),
           cell("penalty.share", term, percent)))),
