@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,9 @@ def say_how_to_open(log_dir: str) -> None:
     """Print the command that shows a log directory."""
     _say(
         "\nSee every term and the activations in TensorBoard:\n\n"
-        f"    tensorboard --logdir {log_dir}\n\n"
+        # Not `tensorboard`: it may not be on the path.
+        f"    {shlex.quote(sys.executable)} -m tensorboard.main "
+        f"--logdir {shlex.quote(log_dir)}\n\n"
         f"then open http://localhost:6006/{_page()}"
     )
 

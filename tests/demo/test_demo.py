@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import types
 import urllib.error
 import urllib.request
+import warnings
 
 import event_logs
 import hparams_page
@@ -21,7 +23,7 @@ import pytest
 from models import QUICK, data, sequential
 from rich.console import Console
 
-from keras_actpen import __main__, attach_penalty
+from keras_actpen import __main__, attach_penalty, penalized_layers
 from keras_actpen.demo import demo, demo_sweep, pareto, server, sweep
 
 pytestmark = pytest.mark.one_backend
@@ -185,13 +187,41 @@ def few_digits(monkeypatch):
     )
 
 
+def test_demo_from_the_command_line(few_digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["demo", "--l2", "10", "--epochs", "3", "--log-dir", "logs"]
+    with warnings.catch_warnings():
+        # A penalty that is most of the loss is meant here.
+        warnings.simplefilter("ignore", UserWarning)
+        assert __main__.main(arguments) == 0
+    printed = capsys.readouterr().out
+    (smaller,) = re.findall(
+        r"the mean square of dense_4 is (.*) times smaller", printed
+    )
+    assert float(smaller) > 1
+    command = f"{sys.executable} -m tensorboard.main --logdir logs\n"
+    assert command in printed
+    log = event_logs.read("logs")
+    assert {*log} >= {"actpen/train", "plain/actpen/train"}
+    mean_squares = [
+        log[run]["activation.rms/dense_4"].values[-1] ** 2
+        for run in ("plain/actpen/train", "actpen/train")
+    ]
+    assert mean_squares[0] > mean_squares[1]
+    saved = keras.models.load_model("mnist_cnn.keras")
+    assert not penalized_layers(saved)
+    rate = log["plain/actpen/train"]["metric/accuracy"].values
+    assert len(rate) == 3
+
+
 def test_sweep_from_the_command_line(few_digits, tmp_path, capsys):
     logs = tmp_path / "logs"
     arguments = ["demo", "--sweep", "--epochs", "1", "--log-dir", str(logs)]
     assert __main__.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "Pareto" in printed
-    assert f"tensorboard --logdir {logs}\n" in printed
+    command = f"{sys.executable} -m tensorboard.main --logdir {logs}\n"
+    assert command in printed
     assert f"Plot: {logs / 'pareto.png'}\n" in printed
     with PIL.Image.open(logs / "pareto.png") as image:
         assert image.size == (840, 540)
