@@ -199,7 +199,9 @@ def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
         return value
 
     with unlocked(owner):
-        owner._tracker.replace_tracked_value("layers", old, new)
+        # Not in it where a change is undone that had only begun.
+        if owner._tracker.is_in_store("layers", old):
+            owner._tracker.replace_tracked_value("layers", old, new)
         attributes = {
             name: value
             for name, value in {
