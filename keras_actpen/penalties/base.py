@@ -25,6 +25,7 @@ from keras_actpen.backend.tensors import Activation, Tensor
 from keras_actpen.internals.deserialization import described
 from keras_actpen.internals.registration import serializable
 from keras_actpen.penalties.configuration import (
+    arguments_of,
     arguments_to_save,
     serialized,
 )
@@ -210,11 +211,12 @@ class Penalty:
 
     def __repr__(self) -> str:
         """Show the class with its arguments, long arrays abridged."""
-        config = self.get_config()
+        # Not by `get_config`, which fails for what cannot be saved.
         with np.printoptions(threshold=8, linewidth=200):
             arguments = ", ".join(
-                f"{key}={getattr(self, key, value)!r}"
-                for key, value in config.items()
+                f"{name}={getattr(self, name)!r}"
+                for name in arguments_of(type(self))
+                if hasattr(self, name)
             )
         return f"{type(self).__name__}({arguments})"
 

@@ -17,10 +17,10 @@ def arguments_to_save(cls: type, root: type) -> list[str]:
     mro = cls.__mro__
     below = mro[: mro.index(root)]
     own = [i for i, one in enumerate(below, 1) if "get_config" in vars(one)]
-    return [*_arguments(mro[max(own, default=0)])]
+    return [*arguments_of(mro[max(own, default=0)])]
 
 
-def _arguments(cls: type) -> Iterator[str]:
+def arguments_of(cls: type) -> Iterator[str]:
     """Names of all that can be passed by keyword, through `**options` too."""
     for base in cls.__mro__:
         if "__init__" not in vars(base):

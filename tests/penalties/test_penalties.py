@@ -984,3 +984,21 @@ def test_fit_on_two_devices_equals_fit_on_one(replicas):
     losses, weights = replicas["fit"]
     assert weights < 1e-5
     assert losses < 1e-5
+
+
+class Uncountable:
+    """A function that cannot be saved."""
+
+    def __call__(self, activations):
+        return keras.ops.sum(activations)
+
+
+def test_what_cannot_be_saved_can_be_shown():
+    function = Uncountable()
+    penalty = penalties.get(function)
+    with pytest.raises(TypeError, match="Cannot serialize object"):
+        penalty.get_config()
+    assert repr(penalty) == (
+        f"FunctionPenalty(function={function!r}, coefficient=1.0, "
+        "name='uncountable')"
+    )
