@@ -1,4 +1,4 @@
-"""Penalise and watch what Keras layers put out, by name, on finished models."""
+"""Penalize and watch what Keras layers put out, by name, on finished models."""
 
 from keras_actpen import backend  # noqa: F401  First: it imports Keras.
 

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="keras-actpen",
-        description="Penalise and watch what Keras layers put out.",
+        description="Penalize and watch what Keras layers put out.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     layers = commands.add_parser(
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=int, help="epochs of each; 6, or 4 with --sweep"
     )
     demo.add_argument("--log-dir", default="logs", help="TensorBoard logs")
-    demo.add_argument("--layer", default="dense_4", help="layer to penalise")
+    demo.add_argument("--layer", default="dense_4", help="layer to penalize")
     demo.add_argument("--l1", type=float, help="coefficient of sum |h|")
     demo.add_argument(
         "--l2",

@@ -1,1 +1,1 @@
-"""What runs side by side: models, ways to penalise them and to watch them."""
+"""What runs side by side: models, ways to penalize them and to watch them."""

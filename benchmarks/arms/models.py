@@ -13,7 +13,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Workload:
-    """A model, its data, and the layers that are penalised or watched.
+    """A model, its data, and the layers that are penalized or watched.
 
     Attributes:
         name: What the tables call it.

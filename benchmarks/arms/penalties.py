@@ -1,4 +1,4 @@
-"""The ways to penalise activations, each as a model that trains."""
+"""The ways to penalize activations, each as a model that trains."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -82,8 +82,8 @@ def mean_square(h: np.ndarray) -> float:
 
 def kurtosis(h: np.ndarray) -> float:
     """Kurtosis of all activations as one distribution."""
-    centred = h - np.mean(h)
-    return float(np.mean(centred**4) / np.mean(centred**2) ** 2)
+    centered = h - np.mean(h)
+    return float(np.mean(centered**4) / np.mean(centered**2) ** 2)
 
 
 def quantized(h: np.ndarray, largest: float, bits: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Kurtosis and Range: the accuracy after quantisation to integers."""
+"""Kurtosis and Range: the accuracy after quantization to integers."""
 
 import warnings
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def build() -> keras.Model:
 
 
 def run(effort: Effort) -> Iterator[Row]:
-    """Train with each penalty, then quantise."""
+    """Train with each penalty, then quantize."""
     arms = [
         Arm("L2", [L2(1e-3)], (0.1, 1.0, 10.0)),
         Arm("Kurtosis", [Kurtosis(1e-3)], (1.0, 10.0, 100.0)),
@@ -78,7 +78,7 @@ def _measure(trainer: Trainer, split: Split, digits: Digits) -> dict:
 
 
 def _keras_int8(trainer: Trainer, split: Split) -> float:
-    """Accuracy of a copy that Keras has quantised, weights and all.
+    """Accuracy of a copy that Keras has quantized, weights and all.
 
     Each column of the weights and each sample's activations get a scale of
     their own, from their largest absolute value.
@@ -96,7 +96,7 @@ def _keras_int8(trainer: Trainer, split: Split) -> float:
 def _per_tensor(
     trainer: Trainer, x: np.ndarray, largest: list[float], bits: int
 ) -> np.ndarray:
-    """Logits with the activations of each layer quantised by one scale.
+    """Logits with the activations of each layer quantized by one scale.
 
     What fixed-point inference does: the scale is that of the largest
     activation on the training digits. The weights stay in float.
@@ -130,7 +130,7 @@ def _keeps_keras(arm: str) -> Claim:
 
 QUANTIZATION = Experiment(
     name="quantization",
-    text='784-128-128-10 with ReLU, quantised by Keras\'s `quantize("int8")` '
+    text='784-128-128-10 with ReLU, quantized by Keras\'s `quantize("int8")` '
     "(a scale for each sample) and, simulated, with one scale a layer for the "
     "hidden activations at 8, 4 and 3 bits. Points of accuracy lost against "
     "float. Strengths multiply the coefficients 0.001 for L2 and Kurtosis, "

@@ -51,7 +51,7 @@ class Arm:
 
     Attributes:
         name: What tables and claims call it.
-        penalties: Attached together, to each penalised layer.
+        penalties: Attached together, to each penalized layer.
         strengths: What their coefficients are multiplied with, unless the
             experiment reads them in its own way.
     """
@@ -94,7 +94,7 @@ class Trainer:
         loss: Its loss.
         epochs: Epochs of a training at full effort.
         effort: How much is trained.
-        layers: Names of the layers that are penalised and read.
+        layers: Names of the layers that are penalized and read.
         targets: What the network is to put out for a split.
         learning_rate: Of Adam.
     """
@@ -154,7 +154,7 @@ class Trainer:
         )
 
     def read(self, x: np.ndarray) -> list[np.ndarray]:
-        """Outputs of the penalised layers, and last those of the network."""
+        """Outputs of the penalized layers, and last those of the network."""
         outputs = self._reader(x, training=False)
         return [
             keras.ops.convert_to_numpy(h).astype("float64") for h in outputs

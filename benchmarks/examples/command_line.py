@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-# What was measured of the plain and of the penalised training, by name.
+# What was measured of the plain and of the penalized training, by name.
 Rows = Mapping[str, Mapping[str, float]]
 
 

@@ -1,6 +1,6 @@
 """Sparse features in a ResNet of `keras.applications`.
 
-One glob penalises the output of every residual block: with L1 behind a ReLU
+One glob penalizes the output of every residual block: with L1 behind a ReLU
 more of the features are exactly 0.
 """
 
@@ -32,7 +32,7 @@ def build(last: str) -> keras.Model:
 
 
 def images(samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Digits as small pictures in colour."""
+    """Digits as small pictures in color."""
     (x, y), _ = demo.load_sample()
     x = ops.image.resize(ops.repeat(x[:samples], 3, axis=-1), (32, 32))
     return ops.convert_to_numpy(x), y[:samples]

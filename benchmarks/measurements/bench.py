@@ -9,7 +9,7 @@ from benchmarks.arms.penalties import Trainee
 from benchmarks.timing.rounds import AGAIN, Comparison, Rounds, check_equal
 
 LOSS_TOLERANCE = 1e-4
-# Layers that are penalised or watched, to see how costs grow.
+# Layers that are penalized or watched, to see how costs grow.
 COUNTS = (1, 16, 64)
 
 

@@ -18,7 +18,7 @@ from benchmarks.timing.rounds import AGAIN, Arm, Comparison, compare, timed
 
 
 def steps(workload: Workload, bench: Bench, name: str) -> Comparison:
-    """Training steps of all ways to penalise."""
+    """Training steps of all ways to penalize."""
     groups = [
         penalties.l2_trainees,
         penalties.l1_trainees,

@@ -102,7 +102,7 @@ def cadence(workload: Workload, bench: Bench, name: str) -> Comparison:
 
 
 def _unwatched(workload: Workload, bench: Bench) -> dict[str, Way]:
-    """Two trainings of penalised models that nobody watches."""
+    """Two trainings of penalized models that nobody watches."""
     return {
         arm: Way(attached(workload, bench))
         for arm in (names.ATTACHED, names.ATTACHED + AGAIN)

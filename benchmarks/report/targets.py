@@ -198,7 +198,7 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target(
         "penalized_growth",
-        "Growth: 64 penalised layers cost what 16 let expect",
+        "Growth: 64 penalized layers cost what 16 let expect",
         "penalized_layers/*",
         (names.on_layers(64), names.on_layers(16)),
         1.0,

@@ -10,7 +10,7 @@ from keras_actpen import internals, penalties
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
-from keras_actpen.attach.layer_refs import sites
+from keras_actpen.attach.layer_refs import layer_refs
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.rebuild import Replacement, replace_layers, wrapping
 from keras_actpen.attach.requested_terms import requested_terms
@@ -81,34 +81,34 @@ def attach_penalty(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built, a layer is unknown, ambiguous
-            or out of reach, nothing is to be penalised, a coefficient is
+            or out of reach, nothing is to be penalized, a coefficient is
             negative or not finite, a term's name is taken, the output is not
             a float tensor, or `on="preactivation"` does not apply. The model
             passed in is then unchanged.
     """
     check_built(model)
     _check_graph(model)
-    place = ActivationSpec(on, output)
+    spec = ActivationSpec(on, output)
     wanted = requested_terms(model, layers, penalty, l1, l2, name)
     if not share_weights:
         model = _independent_copy(model)
         wanted = [
-            (site, terms)
+            (ref, terms)
             for paths, terms in ((s.path, t) for s, t in wanted)
-            for site in sites(model)
-            if site.path == paths
+            for ref in layer_refs(model)
+            if ref.path == paths
         ]
     replacements: dict[int, Replacement] = {}
-    for site, given in wanted:
+    for ref, given in wanted:
         terms = {}
-        if isinstance(site.layer, PenalizedLayer):
-            terms = dict(site.layer.actpen.terms)
+        if isinstance(ref.layer, PenalizedLayer):
+            terms = dict(ref.layer.actpen.terms)
         for one in given:
             if one.name in terms:
-                raise _name_taken(one.name, site.path)
-            check_suits(one, place, site, model)
-            terms[one.name] = Term(one, place)
-        replacements[id(site.layer)] = wrapping(site.layer, terms, place)
+                raise _name_taken(one.name, ref.path)
+            check_suits(one, spec, ref, model)
+            terms[one.name] = Term(one, spec)
+        replacements[id(ref.layer)] = wrapping(ref.layer, terms, spec)
     return replace_layers(model, replacements)
 
 
@@ -141,9 +141,9 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
     return replace_layers(
         model,
         {
-            id(site.layer): wrapping(site.layer, {}, ActivationSpec())
-            for site in select(model, layers)
-            if not isinstance(site.layer, PenalizedLayer)
+            id(ref.layer): wrapping(ref.layer, {}, ActivationSpec())
+            for ref in select(model, layers)
+            if not isinstance(ref.layer, PenalizedLayer)
         },
     )
 
@@ -162,7 +162,7 @@ def detach_penalty(
     ({}, True)
 
     Args:
-        model: A model with penalised or watched layers.
+        model: A model with penalized or watched layers.
         layers: Which layers, as in `attach_penalty`. Default: all.
 
     Returns:
@@ -175,17 +175,17 @@ def detach_penalty(
     """
     check_built(model)
     _check_graph(model)
-    chosen = sites(model) if layers is None else select(model, layers)
+    chosen = layer_refs(model) if layers is None else select(model, layers)
     plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
     if len(plain) == len(chosen) or (layers is not None and plain):
         attached = list(penalized_layers(model))
         raise ValueError(
             "Invalid value received for argument `layers`. Expected "
-            f"penalised or watched layers, which in model {model.name!r} are "
+            f"penalized or watched layers, which in model {model.name!r} are "
             f"{attached}. Received: "
             + (
                 f"layers={layers!r}, with the plain layers "
-                f"{[site.path for site in plain]}"
+                f"{[ref.path for ref in plain]}"
                 if layers is not None
                 else "a model without any"
             )
@@ -193,15 +193,15 @@ def detach_penalty(
     return replace_layers(
         model,
         {
-            id(site.layer): lambda layer: layer
-            for site in chosen
-            if isinstance(site.layer, PenalizedLayer)
+            id(ref.layer): lambda layer: layer
+            for ref in chosen
+            if isinstance(ref.layer, PenalizedLayer)
         },
     )
 
 
 def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
-    """Return the penalised and the watched layers by their paths.
+    """Return the penalized and the watched layers by their paths.
 
     Coefficients can be read and set through them at any time:
 
@@ -216,9 +216,9 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
         Dictionary from path to `PenalizedLayer`, in model order.
     """
     return {
-        site.path: site.layer
-        for site in sites(model)
-        if isinstance(site.layer, PenalizedLayer)
+        ref.path: ref.layer
+        for ref in layer_refs(model)
+        if isinstance(ref.layer, PenalizedLayer)
     }
 
 

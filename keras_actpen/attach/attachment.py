@@ -23,8 +23,8 @@ class Attachment:
 
     Attributes:
         terms: The terms by their names.
-        places: Where the layer is looked at.
-        place_units: Size of the last axis at each place, as far as it is
+        specs: Where the layer is looked at.
+        spec_units: Size of the last axis at each place, as far as it is
             known, or None where calls differ.
         coefficients: The coefficients by the names of the terms.
         calls: The calls that the loss may still be asked for.
@@ -37,14 +37,14 @@ class Attachment:
     def __init__(
         self,
         terms: dict[str, Term],
-        place: ActivationSpec,
+        spec: ActivationSpec,
         is_made_again: bool,
     ):
         self.terms = terms
-        self.places: tuple[ActivationSpec, ...] = tuple(
-            dict.fromkeys(term.place for term in terms.values())
-        ) or (place,)
-        self.place_units: dict[ActivationSpec, int | None] = {}
+        self.specs: tuple[ActivationSpec, ...] = tuple(
+            dict.fromkeys(term.spec for term in terms.values())
+        ) or (spec,)
+        self.spec_units: dict[ActivationSpec, int | None] = {}
         self.coefficients: Coefficients | dict[str, float] = (
             Coefficients(terms) if terms else {}
         )
@@ -74,7 +74,7 @@ class Attachment:
         """
         entry = internals.entry_of_replica(layer)
         outputs, watched = observed_call(
-            layer.wrapped_layer, self.places, args, kwargs, call
+            layer.wrapped_layer, self.specs, args, kwargs, call
         )
         self._note_units(watched)
         recorder = recording.current()
@@ -124,12 +124,12 @@ class Attachment:
             return
         activation = getattr(layer, "activation", None)
         for term in self.terms.values():
-            for tensor, _ in watched[term.place]:
-                term.penalty.check_target(tensor, activation, term.place.on)
+            for tensor, _ in watched[term.spec]:
+                term.penalty.check_target(tensor, activation, term.spec.on)
 
         def values(*tensors: MaskedTensors) -> list[Tensor]:
-            by_place = dict(zip(watched, tensors, strict=True))
-            return list(self._term_values(by_place).values())
+            by_spec = dict(zip(watched, tensors, strict=True))
+            return list(self._term_values(by_spec).values())
 
         internals.try_out(values, *watched.values())
 
@@ -146,22 +146,22 @@ class Attachment:
             return {}
         coefficients = backend.scalars(self.coefficients.variable)
         return {
-            name: _term_value(term.penalty, watched[term.place], coefficient)
+            name: _term_value(term.penalty, watched[term.spec], coefficient)
             for (name, term), coefficient in zip(
                 self.terms.items(), coefficients, strict=True
             )
         }
 
     def _note_units(self, watched: Watched) -> None:
-        for place, tensors in watched.items():
+        for spec, tensors in watched.items():
             for tensor, _ in tensors:
                 shape = tensor.shape
                 units = shape[-1] if len(shape) > 1 else 1
                 # Written only if it is new: torch.compile guards what it is.
-                if place not in self.place_units:
-                    self.place_units[place] = units
-                elif self.place_units[place] not in (units, None):
-                    self.place_units[place] = None
+                if spec not in self.spec_units:
+                    self.spec_units[spec] = units
+                elif self.spec_units[spec] not in (units, None):
+                    self.spec_units[spec] = None
 
 
 def _term_value(

@@ -56,7 +56,7 @@ Watched = dict[ActivationSpec, MaskedTensors]
 
 def observed_call(
     layer: keras.layers.Layer,
-    places: Sequence[ActivationSpec],
+    specs: Sequence[ActivationSpec],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     call: Callable[..., Any],
@@ -66,14 +66,14 @@ def observed_call(
     Returns:
         Its outputs, and the tensors at each place.
     """
-    if places == _FIRST_OUTPUT:
+    if specs == _FIRST_OUTPUT:
         outputs = call(*args, **kwargs)
         if _is_tensor_to_tensor(args, kwargs, outputs):
             # Nearly all calls, at a third of what the search takes.
             mask = internals.mask_of(outputs)
-            return outputs, {places[0]: [(outputs, mask)]}
-        return outputs, watched_at(places, layer, outputs, args, kwargs)
-    if any(place.on == "preactivation" for place in places):
+            return outputs, {specs[0]: [(outputs, mask)]}
+        return outputs, watched_at(specs, layer, outputs, args, kwargs)
+    if any(spec.on == "preactivation" for spec in specs):
         with tapped_activation(layer) as seen:
             outputs = call(*args, **kwargs)
         preactivation = only_tapped(layer, seen)
@@ -81,26 +81,26 @@ def observed_call(
         outputs = call(*args, **kwargs)
         preactivation = None
     return outputs, watched_at(
-        places, layer, outputs, args, kwargs, preactivation
+        specs, layer, outputs, args, kwargs, preactivation
     )
 
 
 def observed_spec(
     layer: keras.layers.Layer,
-    places: Sequence[ActivationSpec],
+    specs: Sequence[ActivationSpec],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> tuple[Any, Watched]:
     """Specs of what `observed_call` returns, for symbolic arguments."""
     if not isinstance(layer, keras.Model) and all(
-        place.on == "output" for place in places
+        spec.on == "output" for spec in specs
     ):
         # Most layers know it without being traced, which takes longer.
         outputs = layer.compute_output_spec(*args, **kwargs)
-        return outputs, watched_at(places, layer, outputs, args, kwargs)
+        return outputs, watched_at(specs, layer, outputs, args, kwargs)
 
     def observed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        outputs, watched = observed_call(layer, places, args, kwargs, layer)
+        outputs, watched = observed_call(layer, specs, args, kwargs, layer)
         return outputs, [
             [tensor for tensor, _ in tensors] for tensors in watched.values()
         ]
@@ -108,8 +108,8 @@ def observed_spec(
     outputs, found = internals.output_spec(observed, args, kwargs)
     padding = padding_mask(layer, args, kwargs)
     watched = {
-        place: [(one, mask_for(one, None, padding)) for one in tensors]
-        for place, tensors in zip(places, found, strict=True)
+        spec: [(one, mask_for(one, None, padding)) for one in tensors]
+        for spec, tensors in zip(specs, found, strict=True)
     }
     if isinstance(layer, keras.Model):
         return outputs, watched
@@ -130,7 +130,7 @@ def _is_tensor_to_tensor(
 
 
 def watched_at(
-    places: Sequence[ActivationSpec],
+    specs: Sequence[ActivationSpec],
     layer: keras.layers.Layer,
     outputs: Any,
     args: tuple[Any, ...],
@@ -140,11 +140,11 @@ def watched_at(
     """The tensors at each place of a call, by what it was given and gave."""
     padding = padding_mask(layer, args, kwargs)
     return {
-        place: [
+        spec: [
             (tensor, mask_for(tensor, mask, padding))
-            for tensor, mask in tensors_at(place, layer, outputs, preactivation)
+            for tensor, mask in tensors_at(spec, layer, outputs, preactivation)
         ]
-        for place in places
+        for spec in specs
     }
 
 
@@ -195,22 +195,22 @@ def _no_preactivation(layer: keras.layers.Layer) -> ValueError:
 
 
 def tensors_at(
-    place: ActivationSpec,
+    spec: ActivationSpec,
     layer: keras.layers.Layer,
     outputs: Any,
     preactivation: Tensor | None,
 ) -> MaskedTensors:
     """Tensors at a place of a layer, each with its mask or None."""
-    if place.on == "preactivation":
+    if spec.on == "preactivation":
         mask = internals.mask_of(tree.flatten(outputs)[0])
         chosen = [(preactivation, mask)]
-    elif place.output == "all":
+    elif spec.output == "all":
         chosen = [
             (tensor, internals.mask_of(tensor))
             for tensor in tree.flatten(outputs)
         ]
     else:
-        tensor = _chosen_output(layer, outputs, place.output)
+        tensor = _chosen_output(layer, outputs, spec.output)
         chosen = [(tensor, internals.mask_of(tensor))]
     for tensor, _ in chosen:
         if not _is_float(tensor.dtype):

@@ -16,7 +16,7 @@ class Term:
     """One penalty at one place of a layer."""
 
     penalty: Penalty
-    place: ActivationSpec
+    spec: ActivationSpec
 
 
 class Coefficients(MutableMapping[str, float]):
@@ -79,7 +79,7 @@ class Coefficients(MutableMapping[str, float]):
 
 def terms_by_name(
     given: penalties.Identifiers | Mapping[str, Term],
-    place: ActivationSpec,
+    spec: ActivationSpec,
     layer_name: str,
 ) -> dict[str, Term]:
     """Terms by name from what the constructor takes as `penalties`."""
@@ -98,5 +98,5 @@ def terms_by_name(
                 f"example name='{penalty.name}_2'. Received: two terms "
                 f"called {penalty.name!r} on layer {layer_name!r}"
             )
-        terms[penalty.name] = Term(penalty, place)
+        terms[penalty.name] = Term(penalty, spec)
     return terms

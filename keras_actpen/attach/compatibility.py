@@ -5,14 +5,14 @@ from typing import Any
 import keras
 
 from keras_actpen.attach.capture import ActivationSpec, tensors_at
-from keras_actpen.attach.layer_refs import LayerRef, sites, unwrapped
+from keras_actpen.attach.layer_refs import LayerRef, layer_refs, unwrapped
 from keras_actpen.attach.select_errors import listed
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.penalties.base import Penalty
 
 
 def check_suits(
-    penalty: Penalty, place: ActivationSpec, site: LayerRef, model: keras.Model
+    penalty: Penalty, spec: ActivationSpec, ref: LayerRef, model: keras.Model
 ) -> None:
     """Refuse a layer whose output cannot suit a penalty.
 
@@ -22,56 +22,56 @@ def check_suits(
     Raises:
         ValueError: If it cannot; the message names the layers that suit.
     """
-    tensors = _tensors(place, site)
+    tensors = _tensors(spec, ref)
     try:
-        _check(penalty, place, site, tensors)
+        _check(penalty, spec, ref, tensors)
     except ValueError as error:
         suited = [
             other.path
-            for other in sites(model)
-            if _suits(penalty, place, other)
+            for other in layer_refs(model)
+            if _suits(penalty, spec, other)
         ]
         advice = (
             f"Layers of model {model.name!r} that suit: {listed(suited)}."
             if suited
             else f"No layer of model {model.name!r} suits."
         )
-        raise ValueError(f"{error} (layer {site.path!r}). {advice}") from None
+        raise ValueError(f"{error} (layer {ref.path!r}). {advice}") from None
 
 
-def _tensors(place: ActivationSpec, site: LayerRef) -> list[Tensor]:
+def _tensors(spec: ActivationSpec, ref: LayerRef) -> list[Tensor]:
     """Symbolic tensors at a place, none if the layer has no symbolic call."""
-    output = _symbolic_output(site.layer)
-    if output is None or place.output not in (0, "all"):
+    output = _symbolic_output(ref.layer)
+    if output is None or spec.output not in (0, "all"):
         # `Layer.output` is flat: which output is meant shows in a call only.
         return []
     # An activation keeps the shape: the output stands for what it receives.
     preactivation = keras.tree.flatten(output)[0]
-    layer = unwrapped(site.layer)
+    layer = unwrapped(ref.layer)
     return [
-        tensor for tensor, _ in tensors_at(place, layer, output, preactivation)
+        tensor for tensor, _ in tensors_at(spec, layer, output, preactivation)
     ]
 
 
 def _check(
     penalty: Penalty,
-    place: ActivationSpec,
-    site: LayerRef,
+    spec: ActivationSpec,
+    ref: LayerRef,
     tensors: list[Tensor],
 ) -> None:
-    activation = getattr(unwrapped(site.layer), "activation", None)
+    activation = getattr(unwrapped(ref.layer), "activation", None)
     for tensor in tensors:
-        penalty.check_target(tensor, activation, place.on)
+        penalty.check_target(tensor, activation, spec.on)
 
 
-def _suits(penalty: Penalty, place: ActivationSpec, site: LayerRef) -> bool:
-    if place.on == "preactivation" and not hasattr(
-        unwrapped(site.layer), "activation"
+def _suits(penalty: Penalty, spec: ActivationSpec, ref: LayerRef) -> bool:
+    if spec.on == "preactivation" and not hasattr(
+        unwrapped(ref.layer), "activation"
     ):
         return False
     try:
-        tensors = _tensors(place, site)
-        _check(penalty, place, site, tensors)
+        tensors = _tensors(spec, ref)
+        _check(penalty, spec, ref, tensors)
     except ValueError:
         return False
     return bool(tensors)

@@ -1,4 +1,4 @@
-"""Calls of penalised layers, kept until somebody asks for the losses.
+"""Calls of penalized layers, kept until somebody asks for the losses.
 
 `predict`, exported models and plain calls never ask: they compute no penalty.
 Only torch computes it at once where a call is recorded for its gradient.
@@ -16,7 +16,7 @@ from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 @dataclass(slots=True)
 class Call:
-    """One call of a penalised layer.
+    """One call of a penalized layer.
 
     Attributes:
         watched: For each watched place the list of its `(tensor, mask)`.

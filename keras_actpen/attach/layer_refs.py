@@ -51,7 +51,7 @@ def is_graph_model(model: Any) -> bool:
     return definer.__module__.partition(".")[0] == "keras"
 
 
-def sites(model: keras.Model) -> list[LayerRef]:
+def layer_refs(model: keras.Model) -> list[LayerRef]:
     """List the places of `model` where a penalty can be attached.
 
     Layers of nested Functional and Sequential models count, inputs and the
@@ -63,7 +63,7 @@ def sites(model: keras.Model) -> list[LayerRef]:
         model: Any Keras model.
 
     Returns:
-        One site a layer, in the order of `model.layers`, a nested model
+        One per layer, in the order of `model.layers`, a nested model
         before its own layers.
 
     Raises:

@@ -61,7 +61,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
             raise ValueError(
                 "Invalid value received for argument `layer`. Expected a "
                 "layer without penalties; use `attach_penalty(model, "
-                f"{layer.name!r}, ...)` to add penalties to a penalised "
+                f"{layer.name!r}, ...)` to add penalties to a penalized "
                 f"layer. Received: layer={layer}"
             )
         if not isinstance(layer, keras.layers.Layer):
@@ -81,11 +81,11 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         on: str = "output",
         output: int | str = 0,
     ):
-        place = ActivationSpec(on, output)
-        terms = terms_by_name(penalties, place, layer.name)
+        spec = ActivationSpec(on, output)
+        terms = terms_by_name(penalties, spec, layer.name)
         is_made_again = internals.is_in_constructor()
         with keras.name_scope(layer.name):
-            attachment = Attachment(terms, place, is_made_again)
+            attachment = Attachment(terms, spec, is_made_again)
         internals.own(self, actpen=attachment)
 
     @property
@@ -97,11 +97,6 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     def terms(self) -> dict[str, Term]:
         """The terms by their names."""
         return self._users_or_own("terms")
-
-    @property
-    def places(self) -> tuple[ActivationSpec, ...]:
-        """Where the layer is looked at."""
-        return self._users_or_own("places")
 
     @property
     def coefficients(self) -> Coefficients | dict[str, float]:
@@ -125,9 +120,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
         layer = self.wrapped_layer
-        outputs, watched = observed_spec(
-            layer, self.actpen.places, args, kwargs
-        )
+        outputs, watched = observed_spec(layer, self.actpen.specs, args, kwargs)
         self.actpen.check(layer, watched)
         return outputs
 
@@ -164,13 +157,13 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         # These are asked for once more, of this object.
         layer.pop("build_config", None)
         layer.pop("compile_config", None)
-        place = self.actpen.places[0]
+        spec = self.actpen.specs[0]
         terms = {
             name: {
                 "penalty": penalties.serialize(term.penalty),
                 "coefficient": self.actpen.coefficients[name],
-                "on": term.place.on,
-                "output": term.place.output,
+                "on": term.spec.on,
+                "output": term.spec.output,
             }
             for name, term in self.actpen.terms.items()
         }
@@ -179,8 +172,8 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
             "actpen": {
                 "layer": layer,
                 "terms": terms,
-                "on": place.on,
-                "output": place.output,
+                "on": spec.on,
+                "output": spec.output,
             },
         }
 
@@ -201,11 +194,11 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         parts("terms", given)
         terms, coefficients = {}, {}
         for name, term in given.items():
-            penalty, coefficients[check_term_name(name)], *place = parts(
+            penalty, coefficients[check_term_name(name)], *spec = parts(
                 "term", term, "penalty", "coefficient", "on", "output"
             )
             terms[name] = Term(
-                penalties.deserialize(penalty), ActivationSpec(*place)
+                penalties.deserialize(penalty), ActivationSpec(*spec)
             )
         # Keras looks the class up by its registered name, which all these
         # classes share: `cls` may be that of another wrapped class.
@@ -227,10 +220,10 @@ def penalized_again(
     The coefficients have the values that they have on `layer` now.
     """
     known = layer.actpen
-    place = known.places[0]
-    new = PenalizedLayer(wrapped, terms, on=place.on, output=place.output)
+    spec = known.specs[0]
+    new = PenalizedLayer(wrapped, terms, on=spec.on, output=spec.output)
     _set_coefficients(new, known.coefficients)
-    new.actpen.place_units.update(known.place_units)
+    new.actpen.spec_units.update(known.spec_units)
     return new
 
 

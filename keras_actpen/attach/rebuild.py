@@ -27,12 +27,12 @@ Replacement = Callable[[Layer], Layer]
 
 
 def wrapping(
-    layer: Layer, terms: dict[str, Term], place: ActivationSpec
+    layer: Layer, terms: dict[str, Term], spec: ActivationSpec
 ) -> Replacement:
     """What makes the wrapper of a layer that is plain or wrapped already."""
     if not isinstance(layer, PenalizedLayer):
         return lambda inner: PenalizedLayer(
-            inner, terms, on=place.on, output=place.output
+            inner, terms, on=spec.on, output=spec.output
         )
     return lambda inner: penalized_again(layer, inner, terms)
 

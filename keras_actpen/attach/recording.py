@@ -9,7 +9,7 @@ from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 
 class Recorder(Protocol):
-    """Receives what every penalised layer computed in one forward pass."""
+    """Receives what every penalized layer computed in one forward pass."""
 
     def record(
         self,
@@ -53,7 +53,7 @@ def note_asked(layer: Any) -> None:
 
 @contextlib.contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """Tell `recorder` of every penalised layer called in this block."""
+    """Tell `recorder` of every penalized layer called in this block."""
     previous = current()
     _local.recorder = recorder
     try:

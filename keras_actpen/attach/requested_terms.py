@@ -38,8 +38,8 @@ def requested_terms(
     wanted: dict[int, tuple[LayerRef, list[penalties.Penalty]]] = {}
     for entry, given in requests:
         found = _penalties(given, l1, l2, name)
-        for site in select(model, entry):
-            wanted.setdefault(id(site.layer), (site, []))[1].extend(found)
+        for ref in select(model, entry):
+            wanted.setdefault(id(ref.layer), (ref, []))[1].extend(found)
     if not wanted:
         raise _nothing_to_penalize("layers={}")
     return list(wanted.values())

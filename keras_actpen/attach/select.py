@@ -10,7 +10,7 @@ import keras
 
 from keras_actpen.attach.layer_refs import (
     LayerRef,
-    sites,
+    layer_refs,
     unwrapped,
     users_layer,
 )
@@ -48,7 +48,7 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
             model's own output.
 
     Returns:
-        The sites in model order, each once.
+        The layers in model order, each once.
 
     Raises:
         TypeError: If `layers` or one of its entries is none of the above.
@@ -58,10 +58,10 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
     Example:
         >>> hidden = keras.layers.Dense(2, name="dense")
         >>> encoder = keras.Sequential([hidden], name="encoder")
-        >>> [site.path for site in select(keras.Sequential([encoder]), "d*")]
+        >>> [ref.path for ref in select(keras.Sequential([encoder]), "d*")]
         ['encoder/dense']
     """
-    available = sites(model)
+    available = layer_refs(model)
     entries = {"layers": layers}
     if isinstance(layers, Sequence) and not isinstance(
         layers, str | bytes | bytearray | memoryview
@@ -76,7 +76,7 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
     chosen: set[LayerRef] = set()
     for argument, entry in entries.items():
         chosen.update(_select_one(model, available, entry, argument))
-    return [site for site in available if site in chosen]
+    return [ref for ref in available if ref in chosen]
 
 
 def _select_one(
@@ -88,22 +88,22 @@ def _select_one(
         entry = _layer_at(model, int(entry), received)
     if isinstance(entry, str):
         # A layer's name may hold the characters of a glob: exact comes first.
-        found = [site for site in available if entry in site.paths]
+        found = [ref for ref in available if entry in ref.paths]
         found = found or [s for s in available if s.layer.name == entry]
         if len(found) > 1:
             raise ambiguous(found, received)
         if found:
             return found
     matches = _matcher(entry, argument)
-    found = [site for site in available if matches(site)]
+    found = [ref for ref in available if matches(ref)]
     if found:
         return found
     # A predicate is the user's code: it sees attachable layers only.
     if isinstance(entry, str | Layer | type | re.Pattern):
-        for place in inputs(model, available):
-            if matches(place):
-                raise is_input(place, available, received)
-        outer = [o.path for place, o in hidden(available) if matches(place)]
+        for ref in inputs(model, available):
+            if matches(ref):
+                raise is_input(ref, available, received)
+        outer = [o.path for ref, o in hidden(available) if matches(ref)]
         if outer:
             raise out_of_reach(list(dict.fromkeys(outer)), received)
     raise no_match(model, available, entry, received)
@@ -118,8 +118,8 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
             return text == entry or (glob and fnmatch.fnmatchcase(text, entry))
 
         if "/" in entry:
-            return lambda site: any(map(matches, site.paths))
-        return lambda site: matches(site.layer.name)
+            return lambda ref: any(map(matches, ref.paths))
+        return lambda ref: matches(ref.layer.name)
     if isinstance(entry, str):
         raise invalid(
             "a non-empty string",
@@ -128,16 +128,16 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
             f"{argument}='dense_4'.",
         )
     if isinstance(entry, Layer):
-        return lambda site: users_layer(site.layer) is users_layer(entry)
+        return lambda ref: users_layer(ref.layer) is users_layer(entry)
     if isinstance(entry, type):
-        return lambda site: (
-            isinstance(site.layer, entry)
-            or isinstance(unwrapped(site.layer), entry)
+        return lambda ref: (
+            isinstance(ref.layer, entry)
+            or isinstance(unwrapped(ref.layer), entry)
         )
     if isinstance(entry, re.Pattern) and isinstance(entry.pattern, str):
-        return lambda site: any(map(entry.fullmatch, site.paths))
+        return lambda ref: any(map(entry.fullmatch, ref.paths))
     if callable(entry):
-        return lambda site: bool(entry(users_layer(site.layer)))
+        return lambda ref: bool(entry(users_layer(ref.layer)))
     raise TypeError(
         f"Invalid type received for argument `layers`. Expected a layer's "
         "name, path or glob, a layer, a layer class, a compiled regex, a "

@@ -35,8 +35,8 @@ def _sublayers(layer: Layer) -> Iterator[Layer]:
 def inputs(model: keras.Model, available: list[LayerRef]) -> Iterator[LayerRef]:
     """Input layers of the model and of the nested ones that are entered."""
     prefixes = {model: ""} | {
-        site.owner: site.path.removesuffix(site.layer.name)
-        for site in reversed(available)
+        ref.owner: ref.path.removesuffix(ref.layer.name)
+        for ref in reversed(available)
     }
     for owner, prefix in prefixes.items():
         # `Sequential.layers` leaves its input layer out.
@@ -46,23 +46,23 @@ def inputs(model: keras.Model, available: list[LayerRef]) -> Iterator[LayerRef]:
 
 
 def hidden(available: list[LayerRef]) -> Iterator[tuple[LayerRef, LayerRef]]:
-    """Yield layers inside other layers, each with the site around it."""
-    owners = {site.owner for site in available}
+    """Yield layers inside other layers, each with the one around it."""
+    owners = {ref.owner for ref in available}
     seen = {id(owner) for owner in owners}
-    for site in available:
-        seen |= {id(site.layer), id(unwrapped(site.layer))}
-    for site in available:
-        if unwrapped(site.layer) in owners:
+    for ref in available:
+        seen |= {id(ref.layer), id(unwrapped(ref.layer))}
+    for ref in available:
+        if unwrapped(ref.layer) in owners:
             continue
-        queue = [LayerRef(site.path, unwrapped(site.layer), site.owner)]
-        for place in queue:
-            for layer in _sublayers(place.layer):
+        queue = [LayerRef(ref.path, unwrapped(ref.layer), ref.owner)]
+        for ref in queue:
+            for layer in _sublayers(ref.layer):
                 if id(layer) in seen:
                     continue
                 seen.add(id(layer))
-                path = f"{place.path}/{layer.name}"
-                queue.append(LayerRef(path, layer, site.owner))
-                yield queue[-1], site
+                path = f"{ref.path}/{layer.name}"
+                queue.append(LayerRef(path, layer, ref.owner))
+                yield queue[-1], ref
 
 
 def shown(entry: Any) -> str:
@@ -87,7 +87,7 @@ def invalid(expected: str, received: str, advice: str) -> ValueError:
 
 def ambiguous(found: list[LayerRef], received: str) -> ValueError:
     """The error of a name that several layers have."""
-    paths = [site.path for site in found]
+    paths = [ref.path for ref in found]
     if len(set(paths)) < len(paths):
         # Only a subclassed model lets two layers have one name.
         advice = "Give the layer object itself, or rename the layers."
@@ -101,22 +101,22 @@ def ambiguous(found: list[LayerRef], received: str) -> ValueError:
 
 
 def is_input(
-    place: LayerRef, available: list[LayerRef], received: str
+    ref: LayerRef, available: list[LayerRef], received: str
 ) -> ValueError:
     """The error of an input layer."""
-    tensors = {id(tensor) for tensor in keras.tree.flatten(place.layer.output)}
-    inside = [site for site in available if site.owner is place.owner]
+    tensors = {id(tensor) for tensor in keras.tree.flatten(ref.layer.output)}
+    inside = [ref for ref in available if ref.owner is ref.owner]
     after = inside[:1]
-    for site in inside:
+    for ref in inside:
         try:
-            read = keras.tree.flatten(site.layer.input)
+            read = keras.tree.flatten(ref.layer.input)
         except (AttributeError, ValueError):  # never called on a KerasTensor
             continue
         if any(id(tensor) in tensors for tensor in read):
-            after = [site]
+            after = [ref]
             break
     return invalid(
-        "a layer that computes something, inputs cannot be penalised",
+        "a layer that computes something, inputs cannot be penalized",
         f"{received}, an input layer",
         f"Write the first layer after it: {after[0].path!r}."
         if after
@@ -138,13 +138,13 @@ def no_match(
     model: keras.Model, available: list[LayerRef], entry: Any, received: str
 ) -> ValueError:
     """The error of an entry that matches nothing."""
-    paths = [site.path for site in available]
+    paths = [ref.path for ref in available]
     near = _near_misses(available, entry)
     advice = f"Did you mean {' or '.join(near)}? " if near else ""
     if paths:
         advice += f"The paths of its layers are: {listed(paths)}."
     else:
-        advice += "The model has no layers that could be penalised."
+        advice += "The model has no layers that could be penalized."
     return invalid(
         f"one or more layers of model {model.name!r}",
         f"{received}, which matches none",
@@ -157,8 +157,8 @@ def _near_misses(available: list[LayerRef], entry: Any) -> list[str]:
     targets: dict[str, str] = {}
     if isinstance(entry, type):
         wanted = [entry.__name__]
-        for site in available:
-            name = type(unwrapped(site.layer)).__name__
+        for ref in available:
+            name = type(unwrapped(ref.layer)).__name__
             targets.setdefault(name.lower(), name)
     else:
         text = getattr(entry, "pattern", getattr(entry, "name", entry))
@@ -166,10 +166,10 @@ def _near_misses(available: list[LayerRef], entry: Any) -> list[str]:
             return []
         text = re.sub(r"[*?\[\]]", "", text)
         wanted = [text, text.rpartition("/")[2]]
-        for site in available:
-            targets.setdefault(site.path.lower(), repr(site.path))
-        for site in available:
-            targets.setdefault(site.layer.name.lower(), repr(site.path))
+        for ref in available:
+            targets.setdefault(ref.path.lower(), repr(ref.path))
+        for ref in available:
+            targets.setdefault(ref.layer.name.lower(), repr(ref.path))
     near: list[str] = []
     for text in wanted:
         close = difflib.get_close_matches(text.lower(), targets)

@@ -46,7 +46,7 @@ def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
 
     So does torch. A gradient of a penalty computed after the whole forward
     pass would be there, of the size of the activations, before any of the
-    model's own: the gradients of all penalised layers at once. Where it
+    model's own: the gradients of all penalized layers at once. Where it
     compiles or exports, the graph that it makes has an order of its own.
     """
     return (

@@ -44,11 +44,11 @@ class Reading:
         self.total = total
         self.samples = samples
 
-    def measure(self, name: str, before: "Reading", site: TermRef) -> float:
+    def measure(self, name: str, before: "Reading", ref: TermRef) -> float:
         """A measure of what came since an earlier reading, NaN if nothing."""
         if name == "value":
             samples = self.samples - before.samples
-            weight = samples * site.coefficient
+            weight = samples * ref.coefficient
             return (self.total - before.total) / weight if weight else math.nan
         new, old = self.snapshot, before.snapshot
         count = new.count - old.count

@@ -138,7 +138,7 @@ class MonitoredFit:
         self._write_batches()
         self._steps += 1
         what = "statistics" if self._pace.instruments(batch) else "terms"
-        self._session.arm("train", what, self._pace.stopwatch)
+        self._session.request("train", what, self._pace.stopwatch)
 
     def tell_facts(self) -> None:
         """Tell what the last step has shown, without waiting for it."""
@@ -164,7 +164,7 @@ class MonitoredFit:
     def before_validation_step(self, batch: int) -> None:
         """Choose what the coming step records."""
         instrumented = self._validation_pace.instruments(batch)
-        self._session.arm("test", "statistics" if instrumented else "terms")
+        self._session.request("test", "statistics" if instrumented else "terms")
 
     def end_validation(self) -> None:
         """Keep what has been recorded."""

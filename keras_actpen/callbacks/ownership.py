@@ -15,13 +15,11 @@ _owners: "weakref.WeakKeyDictionary[PenalizedLayer, _Owners]" = (
 )
 
 
-def claim(
-    site: TermRef, callback: keras.callbacks.Callback, start: int
-) -> None:
+def claim(ref: TermRef, callback: keras.callbacks.Callback, start: int) -> None:
     """Let a callback move a coefficient from a step on.
 
     Args:
-        site: The term.
+        ref: The term.
         callback: Who moves it, until `release` or another training.
         start: Batches that the optimizer has seen when it begins.
 
@@ -29,7 +27,7 @@ def claim(
         ValueError: If another callback of the same training begins at the
             same step, or is of the same kind.
     """
-    owners = _owners.setdefault(site.layer, {}).setdefault(site.name, {})
+    owners = _owners.setdefault(ref.layer, {}).setdefault(ref.name, {})
     for other in list(owners):
         # Keras gives all callbacks of one `fit` the same dictionary: others
         # are left from a training that was interrupted.
@@ -44,27 +42,27 @@ def claim(
                 advice = (
                     "to hand the coefficient from one to the other, give the "
                     "controller the step from which on it is its own: "
-                    f"TargetController({site.key!r}, ..., start=1000)"
+                    f"TargetController({ref.key!r}, ..., start=1000)"
                 )
             raise ValueError(
                 "Invalid value received for argument `callbacks`. Expected "
                 "one callback that moves the coefficient of a term; "
                 f"{advice}. Received: {kinds[0]} and {kinds[1]} for the term "
-                f"{site.key!r}"
+                f"{ref.key!r}"
             )
     owners[callback] = start
 
 
-def owns(site: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
+def owns(ref: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
     """Whether it is this callback that moves a coefficient at a step."""
-    owners = _owners.get(site.layer, {}).get(site.name, {})
+    owners = _owners.get(ref.layer, {}).get(ref.name, {})
     started = [start for start in owners.values() if start <= step]
     return callback in owners and owners[callback] == max(started, default=-1)
 
 
 def release(
-    sites: Sequence[TermRef], callback: keras.callbacks.Callback
+    refs: Sequence[TermRef], callback: keras.callbacks.Callback
 ) -> None:
     """Move them no more."""
-    for site in sites:
-        _owners.get(site.layer, {}).get(site.name, {}).pop(callback, None)
+    for ref in refs:
+        _owners.get(ref.layer, {}).get(ref.name, {}).pop(callback, None)

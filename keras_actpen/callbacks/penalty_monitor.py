@@ -26,7 +26,7 @@ _NO_FIT = object()
 
 
 class PenaltyMonitor(CopyableCallback):
-    """Logs every penalty term and the activations of the penalised layers.
+    """Logs every penalty term and the activations of the penalized layers.
 
     Terms are exact: they are accumulated at every step, on the device or, on
     torch on a CPU, as numbers, weighted by batch size as Keras weighs the
@@ -116,7 +116,7 @@ class PenaltyMonitor(CopyableCallback):
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a wrong value; when training starts,
-            if the model has no penalised or watched layer or `log_dir`
+            if the model has no penalized or watched layer or `log_dir`
             cannot be written.
     """
 
@@ -260,7 +260,7 @@ class PenaltyMonitor(CopyableCallback):
         if self._is_fitting:
             self._fit.before_validation_step(batch)
         else:
-            self._session.arm("test", "terms")
+            self._session.request("test", "terms")
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the terms, or leave a model that was only evaluated."""
@@ -292,7 +292,7 @@ class PenaltyMonitor(CopyableCallback):
         if not layers:
             raise ValueError(
                 "Invalid value received for argument `callbacks`. Expected "
-                "PenaltyMonitor only for a model with penalised or watched "
+                "PenaltyMonitor only for a model with penalized or watched "
                 "layers: call `attach_penalty(model, ...)` or "
                 "`watch_activations(model, ...)` first and fit the model that "
                 f"it returns. Received: model {self.model.name!r} without any"

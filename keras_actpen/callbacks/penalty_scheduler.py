@@ -89,7 +89,7 @@ class PenaltyScheduler(CopyableCallback):
         schedule: A `keras.optimizers.schedules.LearningRateSchedule`, or a
             function of the step (or epoch), an integer from 0, that returns a
             finite number >= 0.
-        layers: Which penalised layers, as in `attach_penalty`; plain layers
+        layers: Which penalized layers, as in `attach_penalty`; plain layers
             that a glob, regex, class or predicate also matches are left out.
         terms: Which terms of these layers: a name or a glob, or a sequence of
             them.
@@ -98,7 +98,7 @@ class PenaltyScheduler(CopyableCallback):
     Raises:
         TypeError: If `schedule` cannot be called or `terms` is no string.
         ValueError: If `unit` is unknown or `terms` is empty; when training
-            starts, if an entry of `layers` matches no penalised layer or one
+            starts, if an entry of `layers` matches no penalized layer or one
             of `terms` no term of them, or another callback moves one of them;
             while training, if the schedule returns no finite number >= 0.
     """
@@ -147,7 +147,7 @@ class PenaltyScheduler(CopyableCallback):
 
     def _start(self) -> None:
         """What a training sets and a copy does not take along."""
-        self._sites: list[TermRef] = []
+        self._refs: list[TermRef] = []
         self._fitted: keras.Model | None = None
         self._value: Callable[[int], Any] = self.schedule
         # Whether the optimizer came with steps that this scheduler missed.
@@ -167,9 +167,9 @@ class PenaltyScheduler(CopyableCallback):
         self._epoch_start = self._steps = 0
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
-        self._sites = select_terms(self._fitted, self.layers, self.terms)
-        for site in self._sites:
-            claim(site, self, 0)
+        self._refs = select_terms(self._fitted, self.layers, self.terms)
+        for ref in self._refs:
+            claim(ref, self, 0)
         self._warn_of_zeros()
         if isinstance(self.schedule, LearningRateSchedule):
             self._value = backend.compiled(self.schedule)
@@ -200,11 +200,11 @@ class PenaltyScheduler(CopyableCallback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Log the coefficients."""
-        log_coefficients(self._sites, logs)
+        log_coefficients(self._refs, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let go of the model."""
-        release(self._sites, self)
+        release(self._refs, self)
         # More than was counted, if the last call ran several steps.
         steps = max(steps_done(self._fitted), self._steps)
         self._start()
@@ -226,7 +226,7 @@ class PenaltyScheduler(CopyableCallback):
             )
 
     def _warn_of_zeros(self) -> None:
-        zeros = [site.key for site in self._sites if site.attached == 0]
+        zeros = [ref.key for ref in self._refs if ref.attached == 0]
         if zeros:
             warn_at_fit(
                 f"PenaltyScheduler leaves the coefficients of {zeros} at 0: "
@@ -246,9 +246,9 @@ class PenaltyScheduler(CopyableCallback):
         move_coefficients(
             self._fitted,
             {
-                site: factor * site.attached
-                for site in self._sites
-                if owns(site, self, step)
+                ref: factor * ref.attached
+                for ref in self._refs
+                if owns(ref, self, step)
             },
         )
 

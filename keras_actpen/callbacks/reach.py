@@ -16,42 +16,40 @@ _NEVER_ZERO = ("sigmoid", "softmax", "softplus", "exponential", "log_sigmoid")
 
 
 def check_reachable(
-    model: keras.Model, site: TermRef, measure: str, target: float
+    model: keras.Model, ref: TermRef, measure: str, target: float
 ) -> None:
     """Refuse a target that is out of reach whatever the coefficient.
 
     Args:
         model: The model that is trained.
-        site: The term.
+        ref: The term.
         measure: Name of the measure.
         target: Its target.
 
     Raises:
         ValueError: If it is known to be out of reach.
     """
-    if site.attached == 0:
+    if ref.attached == 0:
         raise ValueError(
             "Invalid value received for argument `term`. Expected a term that "
             "was attached with a coefficient > 0, from which the control "
-            f"starts. Received: term={site.key!r}, attached with 0"
+            f"starts. Received: term={ref.key!r}, attached with 0"
         )
-    if frozen_layers(model, {site.path: site.layer}):
+    if frozen_layers(model, {ref.path: ref.layer}):
         raise ValueError(
             "Invalid value received for argument `term`. Expected a term that "
-            f"changes a weight. Received: term={site.key!r}: "
+            f"changes a weight. Received: term={ref.key!r}: "
             f"{FACTS['frozen']}"
         )
-    units = site.units
+    units = ref.units
     if measure == "l0" and units is not None and target > units:
         raise ValueError(
             "Invalid value received for argument `target`. Expected a number "
             f"of units that fire, at most the {units} units of the layer "
-            f"{site.path!r}. Received: target={target}"
+            f"{ref.path!r}. Received: target={target}"
         )
-    activation = getattr(
-        getattr(site.layer, "activation", None), "__name__", ""
-    )
-    if activation not in _NEVER_ZERO or site.on != "output":
+    activation = getattr(getattr(ref.layer, "activation", None), "__name__", "")
+    if activation not in _NEVER_ZERO or ref.on != "output":
         return
     asks_for_zeros = (measure == "zero_fraction" and target > 0) or (
         measure == "l0" and units is not None and target < units
@@ -59,7 +57,7 @@ def check_reachable(
     if asks_for_zeros:
         raise ValueError(
             "Invalid value received for argument `measure`. Expected one "
-            f"that the layer {site.path!r} can reach: no output of "
+            f"that the layer {ref.path!r} can reach: no output of "
             f"{activation!r} is ever exactly 0. Choose measure='mean' or a "
             "layer with zeros, such as one with a ReLU. Received: "
             f"measure={measure!r}, target={target}"
@@ -74,16 +72,16 @@ class Reach:
     on the other side of it.
 
     Args:
-        site: The term.
+        ref: The term.
         measure: Name of the measure.
         target: Its target.
         patience: Moves without progress until then.
     """
 
     def __init__(
-        self, site: TermRef, measure: str, target: float, patience: int
+        self, ref: TermRef, measure: str, target: float, patience: int
     ):
-        self.site = site
+        self.ref = ref
         self.measure = measure
         self.target = target
         self.patience = patience
@@ -108,7 +106,7 @@ class Reach:
         if self._given_up is not None:
             return True
         against = limits.high if asks_for_more else limits.low
-        is_bounded = self.site.coefficient == against
+        is_bounded = self.ref.coefficient == against
         if not self._is_stuck(measured, abs(miss.share), is_bounded):
             return False
         self._given_up = asks_for_more
@@ -137,9 +135,9 @@ class Reach:
             where = f"the coefficient at its {side} bound"
         warn_at_fit(
             f"TargetController gives up the target {self.target} of the term "
-            f"{self.site.key!r}: after {self.patience} moves without progress "
+            f"{self.ref.key!r}: after {self.patience} moves without progress "
             f"`{self.measure}` is {measured:.4g} with {where} "
-            f"{self.site.coefficient:.4g}. The coefficient is held until the "
+            f"{self.ref.coefficient:.4g}. The coefficient is held until the "
             "measure is on the other side of the target. Choose another "
             "target, another penalty (L1 on the output of a ReLU makes zeros) "
             "or other `bounds`."

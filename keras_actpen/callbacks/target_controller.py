@@ -145,7 +145,7 @@ class TargetController(CopyableCallback):
         """Set what belongs to a training."""
         self._fitted: keras.Model | None = None
         self._session: Session | None = None
-        self._site: TermRef | None = None
+        self._ref: TermRef | None = None
         self._limits: Limits | None = None
         self._memory: Memory = ()
         self._has_begun = False
@@ -169,15 +169,13 @@ class TargetController(CopyableCallback):
         self._start()
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
-        self._site = find_term(self._fitted, self.term)
-        check_reachable(self._fitted, self._site, self.measure, self.target)
-        claim(self._site, self, self.start)
-        attached = self._site.attached
+        self._ref = find_term(self._fitted, self.term)
+        check_reachable(self._fitted, self._ref, self.measure, self.target)
+        claim(self._ref, self, self.start)
+        attached = self._ref.attached
         low, high = self.bounds or (attached / 10000, attached * 10000)
         self._limits = Limits(low, high, attached)
-        self._reach = Reach(
-            self._site, self.measure, self.target, self.patience
-        )
+        self._reach = Reach(self._ref, self.measure, self.target, self.patience)
         self._session = Session.of(self._fitted, penalized_layers(self._fitted))
         self._session.forget_others(self)
         self._session.install(self)
@@ -199,16 +197,16 @@ class TargetController(CopyableCallback):
 
     def _begin(self) -> None:
         """Set the first coefficient, where nothing has moved it before."""
-        site, states = self._site, controller_states(self._fitted)
-        states.running[site.key] = self._state
-        coefficient = site.coefficient
-        if site.key in states.loaded:
-            state = states.loaded.pop(site.key)
+        ref, states = self._ref, controller_states(self._fitted)
+        states.running[ref.key] = self._state
+        coefficient = ref.coefficient
+        if ref.key in states.loaded:
+            state = states.loaded.pop(ref.key)
             coefficient, self._memory = state["coefficient"], state["memory"]
             self._waited = state["waited"]
-        elif coefficient == site.attached and self.start == 0:
+        elif coefficient == ref.attached and self.start == 0:
             coefficient = self._limits.clip(self.rule.first(coefficient))
-        move_coefficients(self._fitted, {site: coefficient})
+        move_coefficients(self._fitted, {ref: coefficient})
 
     def _state(self) -> dict[str, Any]:
         """What a control that goes on from here has to know."""
@@ -217,7 +215,7 @@ class TargetController(CopyableCallback):
             self._pending = False
             self._move()
         return {
-            "coefficient": self._site.coefficient,
+            "coefficient": self._ref.coefficient,
             "memory": list(self._memory),
             "waited": self._waited,
         }
@@ -231,7 +229,7 @@ class TargetController(CopyableCallback):
             backend.sync_variables(self._fitted)
             self._move()
         steps = self._fitted.steps_per_execution
-        if not owns(self._site, self, self._epoch_start + batch):
+        if not owns(self._ref, self, self._epoch_start + batch):
             self._pending = False
         elif self.update_freq == "epoch":
             self._pending = batch == 0
@@ -241,7 +239,9 @@ class TargetController(CopyableCallback):
         if self._pending:
             self._waited = 0
         # The terms at every step: their means in `logs` are then exact.
-        self._session.arm("train", "statistics" if self._pending else "terms")
+        self._session.request(
+            "train", "statistics" if self._pending else "terms"
+        )
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -251,9 +251,9 @@ class TargetController(CopyableCallback):
             self._pending = False
             self._move()
         if logs is not None:
-            log_coefficients([self._site], logs)
+            log_coefficients([self._ref], logs)
             if self._measured is not None:
-                logs[f"{self.measure}/{self._site.key}"] = self._measured
+                logs[f"{self.measure}/{self._ref.key}"] = self._measured
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the terms of a validation apart from those of the training."""
@@ -266,24 +266,22 @@ class TargetController(CopyableCallback):
     ) -> None:
         """Record the terms of the coming step."""
         if self._session is not None:
-            self._session.arm("test", "terms")
+            self._session.request("test", "terms")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the model's own functions back."""
         self._session.uninstall(self)
-        release([self._site], self)
-        forget_controller(self._fitted, self._site.key)
+        release([self._ref], self)
+        forget_controller(self._fitted, self._ref.key)
         self._start()
 
     def _move(self) -> None:
-        site, limits = self._site, self._limits
-        state, term = self._session.state, (site.path, site.name)
-        place = site.layer.actpen.terms[site.name].place
+        ref, limits = self._ref, self._limits
+        state, term = self._session.state, (ref.path, ref.name)
+        spec = ref.layer.actpen.terms[ref.name].spec
         totals, samples = state.totals["train"].read()
-        now = Reading(
-            state.snapshots()[site.path, place], totals[term], samples
-        )
-        measured = now.measure(self.measure, self._before, site)
+        now = Reading(state.snapshots()[ref.path, spec], totals[term], samples)
+        measured = now.measure(self.measure, self._before, ref)
         self._before = now
         if not math.isfinite(measured):
             return  # nothing but NaN: no reason to move
@@ -292,6 +290,6 @@ class TargetController(CopyableCallback):
         if self._reach.is_lost(measured, off, limits):
             return
         coefficient, self._memory = self.rule.move(
-            limits.clip(site.coefficient), off, self._memory, limits
+            limits.clip(ref.coefficient), off, self._memory, limits
         )
-        move_coefficients(self._fitted, {site: coefficient})
+        move_coefficients(self._fitted, {ref: coefficient})

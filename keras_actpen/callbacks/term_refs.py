@@ -1,4 +1,4 @@
-"""Terms of a model's penalised layers, and how their coefficients move."""
+"""Terms of a model's penalized layers, and how their coefficients move."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from keras_actpen.attach.select import Entries, select
 
 @dataclass(frozen=True)
 class TermRef:
-    """A term of a penalised layer of a model.
+    """A term of a penalized layer of a model.
 
     Attributes:
         path: Path of the layer.
@@ -47,23 +47,23 @@ class TermRef:
     @property
     def on(self) -> str:
         """Where the term looks: `"output"` or another value of `on`."""
-        return self.layer.actpen.terms[self.name].place.on
+        return self.layer.actpen.terms[self.name].spec.on
 
     @property
     def units(self) -> int | None:
         """Size of the last axis of what it penalizes, if that is known."""
-        return self.layer.actpen.place_units.get(
-            self.layer.actpen.terms[self.name].place
+        return self.layer.actpen.spec_units.get(
+            self.layer.actpen.terms[self.name].spec
         )
 
 
 def select_terms(
     model: keras.Model, layers: Entries, terms: Sequence[str] = ("*",)
 ) -> list[TermRef]:
-    """Find terms of the penalised layers of a model.
+    """Find terms of the penalized layers of a model.
 
     Args:
-        model: A model with penalised layers.
+        model: A model with penalized layers.
         layers: Which layers, as in `attach_penalty`.
         terms: Names or globs of terms.
 
@@ -71,7 +71,7 @@ def select_terms(
         The terms in model order.
 
     Raises:
-        ValueError: If an entry of `layers` matches no penalised layer or one
+        ValueError: If an entry of `layers` matches no penalized layer or one
             of `terms` no term of them.
     """
     # Watched layers have no terms.
@@ -84,37 +84,37 @@ def select_terms(
         raise ValueError(
             "Invalid value received for argument `callbacks`. Expected a "
             "callback that moves coefficients only for a model with "
-            "penalised layers: call `attach_penalty(model, ...)` first and "
+            "penalized layers: call `attach_penalty(model, ...)` first and "
             "fit the model that it returns. Received: model "
             f"{model.name!r} without any"
         )
     entries = layers if isinstance(layers, list | tuple) else [layers]
     chosen: set[str] = set()
     for entry in entries or [layers]:
-        found = {site.path for site in select(model, entry)} & set(available)
+        found = {ref.path for ref in select(model, entry)} & set(available)
         if not found:
             raise ValueError(
                 "Invalid value received for argument `layers`. Expected "
-                f"penalised layers, which in model {model.name!r} are "
+                f"penalized layers, which in model {model.name!r} are "
                 f"{list(available)}. Received: layers={entry!r}, which "
                 "matches only layers without a penalty"
             )
         chosen |= found
-    sites = [
+    refs = [
         TermRef(path, name, layer)
         for path, layer in available.items()
         if path in chosen
         for name in layer.actpen.terms
     ]
     for term in terms:
-        if not any(_matches(site.name, term) for site in sites):
-            names = list(dict.fromkeys(site.name for site in sites))
+        if not any(_matches(ref.name, term) for ref in refs):
+            names = list(dict.fromkeys(ref.name for ref in refs))
             raise ValueError(
                 "Invalid value received for argument `terms`. Expected names "
                 f"or globs of terms of the layers {sorted(chosen)}, which are "
                 f"{names}. Received: terms={term!r}, which matches none"
             )
-    return [s for s in sites if any(_matches(s.name, term) for term in terms)]
+    return [s for s in refs if any(_matches(s.name, term) for term in terms)]
 
 
 def move_coefficients(
@@ -130,37 +130,37 @@ def move_coefficients(
     if changed:
         # It takes microseconds per variable: not in steps without a change.
         backend.sync_variables(model)
-    for site, value in changed.items():
-        site.layer.actpen.coefficients[site.name] = value
+    for ref, value in changed.items():
+        ref.layer.actpen.coefficients[ref.name] = value
 
 
 def log_coefficients(
-    sites: Sequence[TermRef], logs: dict[str, float] | None
+    refs: Sequence[TermRef], logs: dict[str, float] | None
 ) -> None:
     """Put the current coefficients into the logs of an epoch."""
     if logs is not None:
-        for site in sites:
-            logs[f"penalty.coefficient/{site.key}"] = site.coefficient
+        for ref in refs:
+            logs[f"penalty.coefficient/{ref.key}"] = ref.coefficient
 
 
 def find_term(model: keras.Model, term: str) -> TermRef:
     """Find one term of a model.
 
     Args:
-        model: A model with penalised layers.
+        model: A model with penalized layers.
         term: `"path/term"`, or the name of a term that only one layer has.
 
     Raises:
         ValueError: If no term or more than one is called so.
     """
-    sites = select_terms(model, "*")
-    found = [site for site in sites if site.key == term]
-    found = found or [site for site in sites if site.name == term]
+    refs = select_terms(model, "*")
+    found = [ref for ref in refs if ref.key == term]
+    found = found or [ref for ref in refs if ref.name == term]
     if len(found) != 1:
         which = f"which {len(found)} layers have" if found else "which is none"
         raise ValueError(
             "Invalid value received for argument `term`. Expected one of the "
-            f"terms of model {model.name!r}: {[site.key for site in sites]}. "
+            f"terms of model {model.name!r}: {[ref.key for ref in refs]}. "
             f"Received: term={term!r}, {which}"
         )
     return found[0]

@@ -35,7 +35,7 @@ def run(
         epochs: Epochs of each training.
         log_dir: Where every coefficient gets a directory of its own, and
             `pareto.png` is written.
-        layer: Name of the layer to penalise.
+        layer: Name of the layer to penalize.
         l1: Middle coefficient of an L1 term, or `None`; 0.001 if `l2` is
             `None` too.
         l2: Middle coefficient of an L2 term, or `None`.

@@ -1,4 +1,4 @@
-"""The command `keras-actpen layers`: what a saved model has to penalise."""
+"""The command `keras-actpen layers`: what a saved model has to penalize."""
 
 import importlib
 import os
@@ -19,8 +19,8 @@ from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.layer_refs import (
     LayerRef,
     is_graph_model,
+    layer_refs,
     output_shape,
-    sites,
 )
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.reports.tables import LayerTable
@@ -76,7 +76,7 @@ def load(path: str, modules: Sequence[str]) -> keras.Model:
 
 
 def layer_table(model: keras.Model) -> LayerTable:
-    """Every path of a model, with what can be penalised and what is.
+    """Every path of a model, with what can be penalized and what is.
 
     Args:
         model: A built model.
@@ -86,21 +86,21 @@ def layer_table(model: keras.Model) -> LayerTable:
         [
             ("Class", "left"),
             ("Output shape", "left"),
-            ("Can be penalised", "left"),
+            ("Can be penalized", "left"),
             ("Attached", "left"),
         ],
     )
-    places = {
+    specs = {
         on: possible_paths(model, on) for on in ("output", "preactivation")
     }
-    for site in sites(model):
+    for ref in layer_refs(model):
         table.add_row(
-            site.path,
-            type(site.layer).__name__,
-            output_shape(site.layer),
-            ", ".join(on for on, paths in places.items() if site.path in paths)
+            ref.path,
+            type(ref.layer).__name__,
+            output_shape(ref.layer),
+            ", ".join(on for on, paths in specs.items() if ref.path in paths)
             or "no float output",
-            _attached(site),
+            _attached(ref),
         )
     if not table.rows:
         table.add_row("none", "", "", "", "")
@@ -119,9 +119,9 @@ def possible_paths(model: keras.Model, on: str) -> set[str]:
         on: `"output"` or `"preactivation"`.
     """
     paths = [
-        site.path
-        for site in sites(model)
-        if on == "output" or callable(getattr(site.layer, "activation", None))
+        ref.path
+        for ref in layer_refs(model)
+        if on == "output" or callable(getattr(ref.layer, "activation", None))
     ]
     if not is_graph_model(model):
         return set(paths)
@@ -147,14 +147,14 @@ def _accepted(model: keras.Model, paths: Sequence[str], on: str) -> set[str]:
     return set(paths)
 
 
-def _attached(site: LayerRef) -> str:
-    if not isinstance(site.layer, PenalizedLayer):
+def _attached(ref: LayerRef) -> str:
+    if not isinstance(ref.layer, PenalizedLayer):
         return ""
     terms = [
-        f"{name} {site.layer.actpen.coefficients[name]:g}"
+        f"{name} {ref.layer.actpen.coefficients[name]:g}"
         # Where it is is said only where it is not the usual place.
-        + ("" if term.place == ActivationSpec() else f" on {term.place}")
-        for name, term in site.layer.actpen.terms.items()
+        + ("" if term.spec == ActivationSpec() else f" on {term.spec}")
+        for name, term in ref.layer.actpen.terms.items()
     ]
     return ", ".join(terms) or "watched"
 

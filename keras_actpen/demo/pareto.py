@@ -104,7 +104,7 @@ def plot_pareto(
         axes.annotate(
             f"{coefficient:g}",
             (along[coefficient], points[coefficient].accuracy),
-            # Above and below in turn: neighbours are often close.
+            # Above and below in turn: neighbors are often close.
             xytext=(0, 9 if index % 2 == 0 else -18),
             textcoords="offset points",
             ha="center",

@@ -59,7 +59,7 @@ def run_sweep(
     Args:
         model: A compiled model with a penalty. It is left as the last
             coefficient has trained it.
-        layer: Path of the penalised layer.
+        layer: Path of the penalized layer.
         term: Name of the term.
         coefficients: The coefficients.
         log_dir: Every coefficient logs into a directory of its own in it,

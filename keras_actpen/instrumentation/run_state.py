@@ -28,14 +28,14 @@ from keras_actpen.statistics.since_fired import (
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 # A watched place: the path of its layer and where it is.
-PlaceKey: TypeAlias = tuple[str, ActivationSpec]
+SpecKey: TypeAlias = tuple[str, ActivationSpec]
 
 
 class RunState:
     """What is accumulated for the layers of one model in one training.
 
     Args:
-        layers: The penalised layers by path; they must have been called,
+        layers: The penalized layers by path; they must have been called,
             symbolically or not.
     """
 
@@ -58,17 +58,17 @@ class RunState:
         }
         # Of evaluations; None until they are asked for.
         self.validation: ActivationStatistics | HostStatistics | None = None
-        self.places: list[PlaceKey] = [
-            (path, place)
+        self.specs: list[SpecKey] = [
+            (path, spec)
             for path, layer in layers.items()
-            for place in layer.actpen.places
+            for spec in layer.actpen.specs
         ]
-        self.rows: dict[PlaceKey, int] = {
-            key: row for row, key in enumerate(self.places)
+        self.rows: dict[SpecKey, int] = {
+            key: row for row, key in enumerate(self.specs)
         }
         units = [
-            layers[path].actpen.place_units.get(place)
-            for path, place in self.places
+            layers[path].actpen.spec_units.get(spec)
+            for path, spec in self.specs
         ]
         self.statistics: ActivationStatistics | HostStatistics = (
             HostStatistics(units)
@@ -80,8 +80,8 @@ class RunState:
         self.since_fired: SinceFired | HostSinceFired | None = None
         # Those that were asked for, by their class.
         self.optional: dict[
-            PlaceKey, dict[type[OptionalStatistic], OptionalStatistic]
-        ] = {key: {} for key in self.places}
+            SpecKey, dict[type[OptionalStatistic], OptionalStatistic]
+        ] = {key: {} for key in self.specs}
 
     def follow_units(self) -> None:
         """Keep at every step which units have fired."""
@@ -90,14 +90,14 @@ class RunState:
 
     def add_optional(self, names: Iterable[str]) -> None:
         """Take the statistics of these names too, where they have a sense."""
-        for (path, place), states in self.optional.items():
+        for (path, spec), states in self.optional.items():
             layer = self.layers[path]
-            units = layer.actpen.place_units.get(place)
+            units = layer.actpen.spec_units.get(spec)
             for kind in {STATES[name]: None for name in names}:
-                if kind not in states and kind.applies_to(layer, place, units):
+                if kind not in states and kind.applies_to(layer, spec, units):
                     states[kind] = kind.of(layer, units)
 
-    def optional_values(self, names: Iterable[str]) -> dict[PlaceKey, Values]:
+    def optional_values(self, names: Iterable[str]) -> dict[SpecKey, Values]:
         """Values of these statistics at each place, where they are taken."""
         curves = [curve for name in names for curve in CURVES[name]]
         kinds = {STATES[name] for name in names}
@@ -109,12 +109,12 @@ class RunState:
             found[key] = {c: values[c] for c in curves if c in values}
         return found
 
-    def snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
+    def snapshots(self) -> dict[SpecKey, StatisticsSnapshot]:
         """Statistics of every watched place."""
-        found = dict(zip(self.places, self.statistics.read(), strict=True))
+        found = dict(zip(self.specs, self.statistics.read(), strict=True))
         if self.since_fired is not None:
             for key, seen in zip(
-                self.places, self.since_fired.read(), strict=True
+                self.specs, self.since_fired.read(), strict=True
             ):
                 if seen is not None:
                     since, positions = seen
@@ -146,9 +146,9 @@ class RunState:
         """Take the statistics of evaluations too."""
         self.validation = type(self.statistics)(self._units)
 
-    def validation_snapshots(self) -> dict[PlaceKey, StatisticsSnapshot]:
+    def validation_snapshots(self) -> dict[SpecKey, StatisticsSnapshot]:
         """Statistics of every watched place, as evaluations saw it."""
-        return dict(zip(self.places, self.validation.read(), strict=True))
+        return dict(zip(self.specs, self.validation.read(), strict=True))
 
     def statistics_of(
         self, phase: str

@@ -24,7 +24,7 @@ class Session:
 
     Args:
         model: The model.
-        layers: Its penalised layers by path.
+        layers: Its penalized layers by path.
     """
 
     def __init__(self, model: keras.Model, layers: dict[str, PenalizedLayer]):
@@ -68,7 +68,7 @@ class Session:
 
         Args:
             model: The model.
-            layers: Its penalised layers by path, at least one.
+            layers: Its penalized layers by path, at least one.
 
         Raises:
             ValueError: If Keras runs in its NNX mode, on JAX.
@@ -192,7 +192,7 @@ class Session:
         for function in self.functions.values():
             function.restore()
 
-    def arm(
+    def request(
         self, phase: str, what: str, stopwatch: Stopwatch | None = None
     ) -> None:
         """Record the next step.
@@ -206,8 +206,8 @@ class Session:
         function = self.functions[phase]
         if stopwatch is not None:
             function.stopwatches.append(stopwatch)
-        if function.armed != "statistics":
-            function.armed = what
+        if function.requested != "statistics":
+            function.requested = what
 
     def means(self, phase: str) -> dict[str, float]:
         """Mean of every term so far, by its key in `logs`, on the host."""

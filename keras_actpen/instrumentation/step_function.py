@@ -51,7 +51,7 @@ class StepFunction:
         self.session = session
         self.phase = phase
         self.plain = plain
-        self.armed: str | None = None
+        self.requested: str | None = None
         # Those that time the next step; no other step is waited for.
         self.stopwatches: list[Stopwatch] = []
         # Made now, because on JAX the variables are gone between two steps.
@@ -59,27 +59,27 @@ class StepFunction:
             what: self._make(what) for what in session.recordable[phase]
         }
         # JAX's distributed functions are made for a number of variables.
-        self._unarmed = (
+        self._unrequested = (
             self._make(None) if backend.state_is_sharded() else (plain, None)
         )
 
     def __call__(self, *args: Any) -> Any:
         """Run one step, recording what has been armed."""
         session = self.session
-        armed, self.armed = self.armed, None
+        requested, self.requested = self.requested, None
         args = session.with_coefficients(args)
         if not self.stopwatches:
-            result = self._run(armed, args)
+            result = self._run(requested, args)
         else:
             stopwatches, self.stopwatches = self.stopwatches, []
             backend.wait_for(args)
             for stopwatch in stopwatches:
                 stopwatch.start()
-            result = self._run(armed, args)
+            result = self._run(requested, args)
             backend.wait_for(result)
             for stopwatch in stopwatches:
-                stopwatch.stop(armed)
-        if armed is None:
+                stopwatch.stop(requested)
+        if requested is None:
             return result
         session.last_recorded = self.phase
         if backend.hands_state_through():
@@ -87,8 +87,8 @@ class StepFunction:
             return step_logs.expanded(logs, session.keys), state
         return step_logs.expanded(result, session.keys)
 
-    def _run(self, armed: str | None, args: tuple[Any, ...]) -> Any:
-        function, step = self._functions.get(armed, self._unarmed)
+    def _run(self, requested: str | None, args: tuple[Any, ...]) -> Any:
+        function, step = self._functions.get(requested, self._unrequested)
         try:
             if step is None:
                 return function(*args)
@@ -104,7 +104,7 @@ class StepFunction:
 
     def restore(self) -> None:
         """Leave the model its plain function."""
-        self.armed = None
+        self.requested = None
         self.stopwatches = []
         model, name = self.session.model, f"{self.phase}_function"
         if getattr(model, name) is self:
@@ -113,7 +113,7 @@ class StepFunction:
             setattr(model, name, None if made_anew else self.plain)
 
     def _make(
-        self, armed: str | None
+        self, requested: str | None
     ) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
         """Compile a step that records what is armed.
 
@@ -121,7 +121,7 @@ class StepFunction:
             The function, and the step if it looks that up whenever it runs.
         """
         model = self.session.model
-        step = self._step(getattr(model, f"{self.phase}_step"), armed)
+        step = self._step(getattr(model, f"{self.phase}_step"), requested)
         name = f"{self.phase}_function"
         before = getattr(model, name)
         with attribute_in_front(model, f"{self.phase}_step", step):
@@ -133,14 +133,14 @@ class StepFunction:
         return function, step if backend.looks_up_step(model, name) else None
 
     def _step(
-        self, inner: Callable[..., Any], armed: str | None
+        self, inner: Callable[..., Any], requested: str | None
     ) -> Callable[..., Any]:
         session, phase = self.session, self.phase
 
         def step(*args: Any) -> Any:
-            if armed is None:
+            if requested is None:
                 return inner(*args)
-            recorder = _RECORDERS[armed](
+            recorder = _RECORDERS[requested](
                 session.state, phase, _samples(args[-1])
             )
             with (

@@ -9,7 +9,7 @@ from keras_actpen.attach.capture import Watched
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
-from keras_actpen.instrumentation.run_state import PlaceKey, RunState
+from keras_actpen.instrumentation.run_state import RunState, SpecKey
 from keras_actpen.instrumentation.term_totals import TermKey
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.statistics.since_fired import Fired, either, fired_in
@@ -102,8 +102,8 @@ class TermRecorder:
     def _fired_units(self, path: str, watched: Watched) -> dict[int, Fired]:
         """Which units have fired in a call, by rows."""
         fired = {}
-        for place, tensors in watched.items():
-            row = self.state.rows[path, place]
+        for spec, tensors in watched.items():
+            row = self.state.rows[path, spec]
             units = self._since_fired.units(row)
             new = fired_in(tensors, units) if units else None
             if new is not None:
@@ -130,10 +130,10 @@ class StatisticsRecorder(TermRecorder):
     def __init__(self, state: RunState, phase: str, samples: Tensor | float):
         super().__init__(state, phase, samples)
         # Of the calls that can be used together.
-        self._seen: dict[PlaceKey, MaskedTensors] = {}
+        self._seen: dict[SpecKey, MaskedTensors] = {}
         self._seen_in = self._trace
         # Those called more than once, whose histogram can wait.
-        self._unjoined: dict[PlaceKey, None] = {}
+        self._unjoined: dict[SpecKey, None] = {}
 
     def _add(
         self,
@@ -148,12 +148,12 @@ class StatisticsRecorder(TermRecorder):
             self._seen_in = _running_trace()
             self._seen.clear()
             self._unjoined.clear()
-        for place, tensors in watched.items():
+        for spec, tensors in watched.items():
             for activations, mask in tensors:
-                self._take((path, place), activations, mask)
+                self._take((path, spec), activations, mask)
 
     def _take(
-        self, key: PlaceKey, activations: Tensor, mask: Tensor | None
+        self, key: SpecKey, activations: Tensor, mask: Tensor | None
     ) -> None:
         statistics = self.state.statistics_of(self.phase)
         row = self.state.rows[key]

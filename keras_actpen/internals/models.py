@@ -131,7 +131,7 @@ def carry_over(
     for name, value in attributes.items():
         if name not in present and name not in _OWN_ATTRIBUTES:
             setattr(new, name, mapped(value))
-    # Nothing but its outputs may leave a rematerialised call, on JAX, so no
+    # Nothing but its outputs may leave a rematerialized call, on JAX, so no
     # penalty either. The layers inside keep their own modes.
     new._remat_mode = None
     for name in _CHANGEABLE_ATTRIBUTES:
@@ -145,7 +145,7 @@ def carry_over(
 def share_compile_state(old: keras.Model, new: keras.Model) -> None:
     """Compile `new` with the very objects that `old` is compiled with.
 
-    `get_compile_config` goes through serialisation: lambda losses raise, and
+    `get_compile_config` goes through serialization: lambda losses raise, and
     the optimizer starts again at iteration 0.
     """
     config = old._compile_config.config

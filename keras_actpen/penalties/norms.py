@@ -57,7 +57,7 @@ class L1(SumPenalty):
 
     Tibshirani 1996, "Regression Shrinkage and Selection via the Lasso" (of
     weights); Glorot, Bordes, Bengio 2011, "Deep Sparse Rectifier Neural
-    Networks" (of activations); Bricken et al. 2023, "Towards
+    Networks" (of activations); Bricken et al. 2023, "Toward
     Monosemanticity", with Conerly et al. 2024, "Update on How We Train SAEs"
     (of the weights of units).
 

@@ -50,7 +50,7 @@ def measure(
 
     Args:
         model: A built model.
-        layers: Its penalised and watched layers by path.
+        layers: Its penalized and watched layers by path.
         x: Inputs: an array, or lists and dictionaries of arrays.
         y: Targets, or `None`.
         batch_size: Samples in a batch.

@@ -45,7 +45,7 @@ def penalty_gradient_share(
     {'relu/l2': 1.0}
 
     Args:
-        model: A compiled model with penalised layers.
+        model: A compiled model with penalized layers.
         x: One batch of inputs, as the model takes them.
         y: Its targets, as the loss takes them.
         training: Whether layers such as Dropout behave as in training.
@@ -55,7 +55,7 @@ def penalty_gradient_share(
 
     Raises:
         TypeError: If `model` is no `keras.Model`.
-        ValueError: If the model is not built, not compiled, has no penalised
+        ValueError: If the model is not built, not compiled, has no penalized
             layer, or one of them is not called.
     """
     _check_compiled(model)
@@ -65,13 +65,13 @@ def penalty_gradient_share(
     if not layers:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
-            "with penalised layers: call `attach_penalty(model, ...)` first "
+            "with penalized layers: call `attach_penalty(model, ...)` first "
             f"and use the model that it returns. Received: {model.name!r}"
         )
     probes = {
-        (path, place): Probe(path, layer, place)
+        (path, spec): Probe(path, layer, spec)
         for path, layer in layers.items()
-        for place in layer.actpen.places
+        for spec in layer.actpen.specs
     }
     task = task_norms(model, x, y, training, list(probes.values()))
     norms = dict(zip(probes, task, strict=True))
@@ -81,8 +81,8 @@ def penalty_gradient_share(
     for path, layer in layers.items():
         for name, term in layer.actpen.terms.items():
             coefficient = layer.actpen.coefficients[name]
-            norm = coefficient * probes[path, term.place].norm(term.penalty)
-            share = _ratio(norm, norms[path, term.place])
+            norm = coefficient * probes[path, term.spec].norm(term.penalty)
+            share = _ratio(norm, norms[path, term.spec])
             shares[f"{path}/{name}"] = 0.0 if path in frozen else share
     return shares
 
@@ -116,7 +116,7 @@ def suggest_coefficient(
     0.25
 
     Args:
-        model: A compiled model, with or without penalised layers.
+        model: A compiled model, with or without penalized layers.
         layers: Which layers, as in `attach_penalty`.
         x: One batch of inputs, as the model takes them.
         y: Its targets, as the loss takes them.
@@ -142,8 +142,8 @@ def suggest_coefficient(
         "share", share, "a finite number > 0, for example share=0.1", _positive
     )
     penalty = penalties.identifiers.to_penalty(penalty)
-    place = ActivationSpec(on, output)
-    chosen = {site.path: site.layer for site in select(model, layers)}
+    spec = ActivationSpec(on, output)
+    chosen = {ref.path: ref.layer for ref in select(model, layers)}
     if len(frozen_layers(model, chosen)) == len(chosen):
         raise ValueError(
             "Invalid value received for argument `layers`. Expected a layer "
@@ -151,7 +151,7 @@ def suggest_coefficient(
             f"{list(chosen)} changes no weight, whatever its coefficient. "
             f"Received: layers={layers!r}"
         )
-    probes = [Probe(*one, place) for one in chosen.items()]
+    probes = [Probe(*one, spec) for one in chosen.items()]
     task = np.linalg.norm(task_norms(model, x, y, training, probes))
     own = np.linalg.norm([probe.norm(penalty) for probe in probes])
     for norm, what in ((own, "penalty"), (task, "task loss")):

@@ -42,7 +42,7 @@ class TermReport:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One penalised or watched layer.
+    """One penalized or watched layer.
 
     Attributes:
         path: Its path.
@@ -71,7 +71,7 @@ class PenaltyReport:
         model: Name of the model.
         samples: Number of samples.
         loss: The loss, penalties included; NaN if it is not known.
-        layers: One entry a penalised or watched layer, in model order.
+        layers: One entry a penalized or watched layer, in model order.
         findings: What is wrong.
     """
 

@@ -39,7 +39,7 @@ def penalty_report(
 
     For every term: coefficient times value, its share of the loss, and its
     share of the gradient (`penalty_gradient_share`) on the first batch. For
-    every place that is penalised or watched: the statistics of the
+    every place that is penalized or watched: the statistics of the
     activations over all of `x`, of which the table shows the share of zeros
     and of dead units. Masked positions are left out. Then the findings, in
     plain words: "dense_4: 31 % of units are dead; the penalty is 84 % of the
@@ -61,7 +61,7 @@ def penalty_report(
     (0.5, 'the penalty is 50 % of the loss')
 
     Args:
-        model: A built model with penalised or watched layers.
+        model: A built model with penalized or watched layers.
         x: Inputs, as the model takes them: an array, or lists and
             dictionaries of arrays.
         y: Targets, as the loss takes them. Without them, or for a model that
@@ -77,7 +77,7 @@ def penalty_report(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If the model is not built or has no penalised or watched
+        ValueError: If the model is not built or has no penalized or watched
             layer, `x` has no samples, `batch_size` is below 1, or a kind of
             findings is unknown.
     """
@@ -87,7 +87,7 @@ def penalty_report(
     if not layers:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
-            "with penalised or watched layers: call `attach_penalty(model, "
+            "with penalized or watched layers: call `attach_penalty(model, "
             "...)` or `watch_activations(model, ...)` first and use the "
             f"model that it returns. Received: {model.name!r}"
         )
@@ -144,7 +144,7 @@ def _layer_report(
         terms=tuple(
             TermReport(
                 name=name,
-                on=str(term.place),
+                on=str(term.spec),
                 coefficient=layer.actpen.coefficients[name],
                 value=values[name],
                 loss_share=share(values[name]),
@@ -153,13 +153,13 @@ def _layer_report(
             for name, term in layer.actpen.terms.items()
         ),
         statistics={
-            str(place): measured.snapshots[path, place].values()
-            for place in layer.actpen.places
+            str(spec): measured.snapshots[path, spec].values()
+            for spec in layer.actpen.specs
         },
         unjudged=tuple(
-            str(place)
-            for place in layer.actpen.places
-            if measured.snapshots[path, place].fired is not None
-            and not has_enough_samples(measured.snapshots[path, place])
+            str(spec)
+            for spec in layer.actpen.specs
+            if measured.snapshots[path, spec].fired is not None
+            and not has_enough_samples(measured.snapshots[path, spec])
         ),
     )

@@ -9,7 +9,7 @@ from keras_actpen.reports.tables import LayerTable
 
 
 def penalty_summary(model: keras.Model) -> None:
-    """Print the penalised and watched layers, like `model.summary()`.
+    """Print the penalized and watched layers, like `model.summary()`.
 
     A table with the path, class and output shape of every layer, and for
     every term what it is on, its name and its coefficient. In a notebook the
@@ -50,9 +50,9 @@ def penalty_summary(model: keras.Model) -> None:
         about = (path, type(layer).__name__, output_shape(layer))
         for name, term in layer.actpen.terms.items():
             coefficient = f"{layer.actpen.coefficients[name]:g}"
-            table.add_row(*about, str(term.place), name, coefficient)
+            table.add_row(*about, str(term.spec), name, coefficient)
         if not layer.actpen.terms:
-            table.add_row(*about, str(layer.actpen.places[0]), "watched", "")
+            table.add_row(*about, str(layer.actpen.specs[0]), "watched", "")
     if not table.rows:
         table.add_row("none", "", "", "", "", "")
     # In a notebook rich shows HTML.

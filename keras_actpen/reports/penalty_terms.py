@@ -15,7 +15,7 @@ def penalty_terms(
     """Compute every penalty term on one batch, without any side effect.
 
     Args:
-        model: A model with penalised layers.
+        model: A model with penalized layers.
         x: One batch of inputs, as the model takes them.
         training: Whether layers such as Dropout behave as in training.
 
@@ -25,7 +25,7 @@ def penalty_terms(
 
     Raises:
         TypeError: If `model` is no `keras.Model`.
-        ValueError: If the model is not built or has no penalised layer.
+        ValueError: If the model is not built or has no penalized layer.
 
     Example:
     >>> import numpy as np
@@ -41,7 +41,7 @@ def penalty_terms(
     if not any(layer.actpen.terms for layer in layers.values()):
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
-            "with penalised layers: call `attach_penalty(model, ...)` first "
+            "with penalized layers: call `attach_penalty(model, ...)` first "
             f"and use the model that it returns. Received: {model.name!r}"
         )
     recorder = ValueRecorder()

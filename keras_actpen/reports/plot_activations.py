@@ -131,12 +131,12 @@ def _draw_curves(row: Sequence["Axes"], path: str, series: Series) -> None:
         )
     shares.set_ylabel("share")
     shares.set_ylim(-0.03, 1.03)
-    for colour, (name, label) in enumerate(_SHARES.items()):
+    for color, (name, label) in enumerate(_SHARES.items()):
         tags = statistic_tags(series, path, name)
         for (place, tag), style in zip(tags.items(), _STYLES, strict=False):
             if len(tags) > 1:
                 label = f"{_SHARES[name]}, {place}"
-            _plot(shares, series[tag], label, color=f"C{colour}", ls=style)
+            _plot(shares, series[tag], label, color=f"C{color}", ls=style)
     tags = statistic_tags(series, path, "mean")
     spreads = statistic_tags(series, path, "std")
     means.set_ylabel("mean ± std")

@@ -33,16 +33,16 @@ class Probe:
 
     Args:
         path: Path of the layer.
-        layer: A layer of the model, plain or penalised.
-        place: The place.
+        layer: A layer of the model, plain or penalized.
+        spec: The place.
     """
 
-    def __init__(self, path: str, layer: Layer, place: ActivationSpec):
+    def __init__(self, path: str, layer: Layer, spec: ActivationSpec):
         if isinstance(layer, PenalizedLayer):
             layer = layer.wrapped_layer
         self.path = path
         self.layer = layer
-        self.place = place
+        self.spec = spec
         # Activations of all calls, each with its mask or None.
         self.watched: MaskedTensors = []
 
@@ -63,7 +63,7 @@ class Probe:
         Args:
             shifts: What to add to the activations, a tensor each, or None.
         """
-        layer, place = self.layer, self.place
+        layer, spec = self.layer, self.spec
         plain, calls = layer.call, []
         remaining = iter(shifts or ())
 
@@ -72,7 +72,7 @@ class Probe:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             preactivation = None
-            if place.on == "preactivation":
+            if spec.on == "preactivation":
                 with _shifted_activation(self, shifted) as seen:
                     outputs = plain(*args, **kwargs)
                 preactivation = only_tapped(layer, seen)
@@ -80,7 +80,7 @@ class Probe:
                 outputs = plain(*args, **kwargs)
                 new = {
                     id(tensor): shifted(tensor)
-                    for tensor, _ in tensors_at(place, layer, outputs, None)
+                    for tensor, _ in tensors_at(spec, layer, outputs, None)
                 }
                 outputs = tree.map_structure(
                     lambda tensor: new.get(id(tensor), tensor), outputs
@@ -100,9 +100,7 @@ class Probe:
         self.watched = []
         for args, kwargs, outputs, preactivation in calls:
             padding = padding_mask(layer, args, kwargs)
-            for tensor, mask in tensors_at(
-                place, layer, outputs, preactivation
-            ):
+            for tensor, mask in tensors_at(spec, layer, outputs, preactivation):
                 self.watched.append(
                     (
                         ops.stop_gradient(tensor),

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-# Without rich's own colours: a notebook may be dark.
+# Without rich's own colors: a notebook may be dark.
 _HTML = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:normal;'
     'font-family:monospace">{code}</pre>'

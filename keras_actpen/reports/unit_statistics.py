@@ -15,7 +15,7 @@ from keras_actpen.attach.recording import recording
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.reports.evaluate import batches
-from keras_actpen.statistics.unit_values import UnitValues, place_name
+from keras_actpen.statistics.unit_values import UnitValues, spec_name
 
 
 def unit_statistics(
@@ -66,7 +66,7 @@ def unit_statistics(
     if not layers:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model "
-            "with penalised or watched layers: call `attach_penalty(model, "
+            "with penalized or watched layers: call `attach_penalty(model, "
             "...)` or `watch_activations(model, ...)` first and use the "
             f"model that it returns. Received: {model.name!r}"
         )
@@ -136,9 +136,9 @@ class _UnitRecorder:
     def __init__(self, layers: Mapping[str, PenalizedLayer]):
         self._paths = {id(layer): path for path, layer in layers.items()}
         self._totals = {
-            place_name(path, place): _UnitTotals(units)
+            spec_name(path, spec): _UnitTotals(units)
             for path, layer in layers.items()
-            for place, units in layer.actpen.place_units.items()
+            for spec, units in layer.actpen.spec_units.items()
             if units
         }
 
@@ -150,8 +150,8 @@ class _UnitRecorder:
     ) -> None:
         """Take one call of one layer."""
         path = self._paths.get(id(layer))
-        for place, tensors in watched.items() if path is not None else ():
-            totals = self._totals.get(place_name(path, place))
+        for spec, tensors in watched.items() if path is not None else ():
+            totals = self._totals.get(spec_name(path, spec))
             for activations, mask in tensors if totals is not None else ():
                 totals.add(_positions(activations, mask, len(totals.max)))
 

@@ -102,7 +102,7 @@ class Alerts:
         """What is wrong at the end of an epoch, in model order.
 
         Args:
-            layers: The penalised layers by path.
+            layers: The penalized layers by path.
             means: Coefficient times value of every term, by `penalty/...`.
             loss: The loss of the epoch, or `None` if it is not known.
             snapshots: Activation statistics by path and place.
@@ -206,9 +206,9 @@ def _of_layer(
     path: str, layer: PenalizedLayer, snapshots: Snapshots
 ) -> dict[ActivationSpec, StatisticsSnapshot]:
     return {
-        place: snapshots[path, place]
-        for place in layer.actpen.places
-        if (path, place) in snapshots
+        spec: snapshots[path, spec]
+        for spec in layer.actpen.specs
+        if (path, spec) in snapshots
     }
 
 

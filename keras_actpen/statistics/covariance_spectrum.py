@@ -71,7 +71,7 @@ class CovarianceSpectrum(OptionalStatistic):
 
     @classmethod
     def applies_to(
-        cls, layer: keras.layers.Layer, place: ActivationSpec, units: int | None
+        cls, layer: keras.layers.Layer, spec: ActivationSpec, units: int | None
     ) -> bool:
         """Whether there are up to 1024 units."""
         return units is not None and units <= MOST_UNITS

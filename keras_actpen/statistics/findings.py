@@ -165,9 +165,9 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
     """Kind, value and message of all that can be measured."""
     for kind in evidence.facts:
         yield kind, 1.0, FACTS[kind]
-    for place, snapshot in evidence.statistics.items():
-        yield from _of_activations(place, snapshot, evidence.activation)
-        yield from _of_units(place, snapshot)
+    for spec, snapshot in evidence.statistics.items():
+        yield from _of_activations(spec, snapshot, evidence.activation)
+        yield from _of_units(spec, snapshot)
     for name, value in evidence.terms.items():
         if not math.isfinite(value):
             yield "nonfinite", value, f"the penalty {name} is {value:g}"
@@ -186,33 +186,33 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
 
 
 def _of_activations(
-    place: ActivationSpec, snapshot: StatisticsSnapshot, activation: str
+    spec: ActivationSpec, snapshot: StatisticsSnapshot, activation: str
 ) -> Iterator[tuple[str, float, str]]:
-    before = "pre-" if place.on == "preactivation" else ""
-    what = f"{before}activations{_of_output(place)}"
+    before = "pre-" if spec.on == "preactivation" else ""
+    what = f"{before}activations{_of_output(spec)}"
     count = snapshot.nonfinite
     yield "nonfinite", float(count), f"{count} {what} are NaN or infinite"
     rms = snapshot.values()["rms"]
     yield "exploding", rms, f"the {what} have a root mean square of {rms:.3g}"
-    if place.on == "output":
+    if spec.on == "output":
         saturated = saturated_share(snapshot, activation)
         message = f"{percent(saturated)} of {what} are saturated"
         yield "saturated", saturated, message
 
 
 def _of_units(
-    place: ActivationSpec, snapshot: StatisticsSnapshot
+    spec: ActivationSpec, snapshot: StatisticsSnapshot
 ) -> Iterator[tuple[str, float, str]]:
     if not has_enough_samples(snapshot):
         return
     dead = snapshot.values()["dead_fraction"]
     # The activation turns pre-activations that are 0 into something else.
-    state = "have no input" if place.on == "preactivation" else "are dead"
-    yield "dead", dead, f"{percent(dead)} of units{_of_output(place)} {state}"
+    state = "have no input" if spec.on == "preactivation" else "are dead"
+    yield "dead", dead, f"{percent(dead)} of units{_of_output(spec)} {state}"
 
 
-def _of_output(place: ActivationSpec) -> str:
-    return f" of output {place.output}" if place.output != 0 else ""
+def _of_output(spec: ActivationSpec) -> str:
+    return f" of output {spec.output}" if spec.output != 0 else ""
 
 
 def has_enough_samples(snapshot: StatisticsSnapshot) -> bool:

@@ -29,13 +29,13 @@ class OptionalStatistic(DeviceState):
 
     @classmethod
     def applies_to(
-        cls, layer: keras.layers.Layer, place: ActivationSpec, units: int | None
+        cls, layer: keras.layers.Layer, spec: ActivationSpec, units: int | None
     ) -> bool:
-        """Whether the statistic has a sense at a place.
+        """Whether the statistic is defined at a place.
 
         Args:
-            layer: The penalised or watched layer.
-            place: The place.
+            layer: The penalized or watched layer.
+            spec: The place.
             units: Size of the last axis there, or `None` if it is not known.
         """
         return True

@@ -65,10 +65,10 @@ class SaturatedFraction(OptionalStatistic):
 
     @classmethod
     def applies_to(
-        cls, layer: keras.layers.Layer, place: ActivationSpec, units: int | None
+        cls, layer: keras.layers.Layer, spec: ActivationSpec, units: int | None
     ) -> bool:
         """Whether it is the output of a layer with a bounded activation."""
-        return place.on == "output" and _bounds(layer) is not None
+        return spec.on == "output" and _bounds(layer) is not None
 
     @classmethod
     def of(

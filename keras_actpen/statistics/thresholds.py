@@ -14,7 +14,7 @@ THRESHOLDS: dict[str, float] = {
     "frozen": 1.0,
     # Number of elements: NaN never goes away by itself.
     "nonfinite": 0.0,
-    # Root mean square of the activations. Initialisers keep it near 1 (He,
+    # Root mean square of the activations. Initializers keep it near 1 (He,
     # Zhang, Ren, Sun 2015, "Delving Deep into Rectifiers").
     "exploding": 1000.0,
     # Share of the units: `threshold_layer` of the rule DeadRelu of SageMaker

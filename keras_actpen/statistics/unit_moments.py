@@ -41,7 +41,7 @@ class _UnitMeans(OptionalStatistic):
 
     @classmethod
     def applies_to(
-        cls, layer: keras.layers.Layer, place: ActivationSpec, units: int | None
+        cls, layer: keras.layers.Layer, spec: ActivationSpec, units: int | None
     ) -> bool:
         """Whether units are told apart."""
         return units is not None

@@ -37,9 +37,9 @@ class UnitValues:
     rms: np.ndarray | None = None
 
 
-def place_name(path: str, place: ActivationSpec) -> str:
+def spec_name(path: str, spec: ActivationSpec) -> str:
     """A watched place as a key: `dense_4`, `dense_4 (preactivation)`."""
-    return path if place == ActivationSpec() else f"{path} ({place})"
+    return path if spec == ActivationSpec() else f"{path} ({spec})"
 
 
 def unit_values(
@@ -52,7 +52,7 @@ def unit_values(
         optional: Values of the optional statistics likewise.
     """
     return {
-        place_name(*key): UnitValues(
+        spec_name(*key): UnitValues(
             rate=_rates(seen),
             since_fired=seen.since_fired,
             positions=seen.positions,

@@ -46,17 +46,17 @@ def layout(
                     ("share of the loss", "penalty.share"),
                 )
             ]
-        for place in layer.actpen.places:
-            charts += _statistic_charts(path, place)
-            units = layer.actpen.place_units.get(place)
+        for spec in layer.actpen.specs:
+            charts += _statistic_charts(path, spec)
+            units = layer.actpen.spec_units.get(spec)
             charts += _optional_charts(
                 path,
-                place,
+                spec,
                 [
                     name
                     for name in optional
                     if name not in IMAGES
-                    and STATES[name].applies_to(layer, place, units)
+                    and STATES[name].applies_to(layer, spec, units)
                 ],
             )
         categories.append((path, charts))
@@ -70,30 +70,30 @@ def _overview_charts() -> list[Chart]:
     ]
 
 
-def _statistic_charts(path: str, place: ActivationSpec) -> list[Chart]:
+def _statistic_charts(path: str, spec: ActivationSpec) -> list[Chart]:
     def tag(name: str) -> str:
-        return tags.statistic_tag(name, path, place)
+        return tags.statistic_tag(name, path, spec)
 
     return [
         margin_chart(
-            f"{place}: mean and standard deviation",
+            f"{spec}: mean and standard deviation",
             tag("mean"),
-            tags.band_tag("lower", path, place),
-            tags.band_tag("upper", path, place),
+            tags.band_tag("lower", path, spec),
+            tags.band_tag("upper", path, spec),
         ),
         multiline_chart(
-            f"{place}: zeros and dead units",
+            f"{spec}: zeros and dead units",
             [tag("zero_fraction"), tag("dead_fraction")],
         ),
     ]
 
 
 def _optional_charts(
-    path: str, place: ActivationSpec, optional: Sequence[str]
+    path: str, spec: ActivationSpec, optional: Sequence[str]
 ) -> Iterator[Chart]:
     for name in optional:
-        curves = [tags.statistic_tag(c, path, place) for c in CURVES[name]]
-        title = f"{place}: {name.replace('_', ' ')}"
+        curves = [tags.statistic_tag(c, path, spec) for c in CURVES[name]]
+        title = f"{spec}: {name.replace('_', ' ')}"
         yield multiline_chart(title, curves)
 
 

@@ -140,7 +140,7 @@ def plugin_tensor(
 
 
 def header_event(wall_time: float) -> bytes:
-    """The serialised event that every event file starts with."""
+    """The serialized event that every event file starts with."""
     source = event_pb2.SourceMetadata(writer=__name__)
     return event_pb2.Event(
         wall_time=wall_time,
@@ -150,7 +150,7 @@ def header_event(wall_time: float) -> bytes:
 
 
 def event(values: Iterable[Value], step: int, wall_time: float) -> bytes:
-    """A serialised event.
+    """A serialized event.
 
     Args:
         values: What the functions above return; any number of them.

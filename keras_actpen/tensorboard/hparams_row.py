@@ -83,7 +83,7 @@ def metrics(
         total = sum(recorded.in_loss.values())
         yield _metric("penalty_total", total, tags.OVERVIEW["penalty_total"])
     for path, layer in layers.items():
-        snapshot = recorded.snapshots.get((path, layer.actpen.places[0]))
+        snapshot = recorded.snapshots.get((path, layer.actpen.specs[0]))
         zeros = snapshot.values()["zero_fraction"] if snapshot else math.nan
         if not math.isnan(zeros):
             name = f"zeros {path}"

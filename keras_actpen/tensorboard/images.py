@@ -117,9 +117,9 @@ class Images:
                 if layer.actpen.terms
             },
             "dead_fraction": {
-                tags.place_path(path, place): snapshot.values()["dead_fraction"]
-                for (path, place), snapshot in recorded.snapshots.items()
-                if place.on == "output"
+                tags.spec_path(path, spec): snapshot.values()["dead_fraction"]
+                for (path, spec), snapshot in recorded.snapshots.items()
+                if spec.on == "output"
             },
         }
 
@@ -128,15 +128,15 @@ class Images:
         if not self._with_units:
             return {}
         columns: dict[UnitKey, np.ndarray] = {
-            (name, path, place): value
-            for (path, place), values in recorded.optional.items()
+            (name, path, spec): value
+            for (path, spec), values in recorded.optional.items()
             for name, value in values.items()
             if isinstance(value, np.ndarray)
         }
-        for (path, place), snapshot in recorded.snapshots.items():
+        for (path, spec), snapshot in recorded.snapshots.items():
             rates = snapshot.firing_rates
-            if place.on == "output" and rates is not None:
-                columns["firing_rate", path, place] = rates
+            if spec.on == "output" and rates is not None:
+                columns["firing_rate", path, spec] = rates
         return columns
 
     def draw(self) -> Iterator[events.Value]:
@@ -158,12 +158,12 @@ class Images:
                 f"actpen/{name}_by_layer", pixels, _LAYER_MAPS[name]
             )
         for key, history in self._of_units.items():
-            name, path, place = key
+            name, path, spec = key
             # Units that are never 0 would all look alike.
             if name == "firing_rate" and key not in self._not_always_firing:
                 continue
             epochs, columns = history.shown()
-            tag = tags.statistic_tag(name, path, place)
+            tag = tags.statistic_tag(name, path, spec)
             pixels = unit_map(
                 f"{name.replace('_', ' ')}: {tag.partition('/')[2]}",
                 self._units[key],

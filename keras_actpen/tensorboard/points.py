@@ -81,17 +81,17 @@ def cost_points(costs: Mapping[str, float]) -> Iterator[events.Value]:
 
 
 def optional_points(
-    path: str, place: ActivationSpec, values: optional.Values
+    path: str, spec: ActivationSpec, values: optional.Values
 ) -> Iterator[events.Value]:
     """Points of the optional statistics that have been seen."""
     for name, value in values.items():
         if isinstance(value, float) and not math.isnan(value):
-            tag = tags.statistic_tag(name, path, place)
+            tag = tags.statistic_tag(name, path, spec)
             yield events.scalar(tag, value, optional.DEFINITIONS[name])
 
 
 def statistic_points(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
+    path: str, spec: ActivationSpec, snapshot: StatisticsSnapshot
 ) -> Iterator[events.Value]:
     """Points of every statistic that has been seen, and of the band."""
     values = {
@@ -100,19 +100,19 @@ def statistic_points(
         if not math.isnan(value)
     }
     for name, value in values.items():
-        tag = tags.statistic_tag(name, path, place)
+        tag = tags.statistic_tag(name, path, spec)
         yield events.scalar(tag, value, DEFINITIONS[name])
     if "std" in values:
         for edge, sign in (("lower", -1), ("upper", 1)):
             value = values["mean"] + sign * values["std"]
-            tag = tags.band_tag(edge, path, place)
+            tag = tags.band_tag(edge, path, spec)
             yield events.scalar(tag, value, tags.BAND[edge])
 
 
 def histogram(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
+    path: str, spec: ActivationSpec, snapshot: StatisticsSnapshot
 ) -> Iterator[events.Value]:
     """The histogram, if anything has been counted."""
     if len(snapshot.histogram):
-        tag = tags.statistic_tag("values", path, place)
+        tag = tags.statistic_tag("values", path, spec)
         yield events.histogram(tag, snapshot.histogram, tags.HISTOGRAM)

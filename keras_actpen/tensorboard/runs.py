@@ -197,13 +197,13 @@ class Runs:
         if has_histograms:
             of_snapshots += [points.histogram, tab_data.values]
         parts += [
-            partial(make, *place, snapshot)
-            for place, snapshot in recorded.snapshots.items()
+            partial(make, *spec, snapshot)
+            for spec, snapshot in recorded.snapshots.items()
             for make in of_snapshots
         ]
         parts += [
-            partial(points.optional_points, *place, values)
-            for place, values in recorded.optional.items()
+            partial(points.optional_points, *spec, values)
+            for spec, values in recorded.optional.items()
         ]
         if recorded.snapshots:
             parts.append(

@@ -28,20 +28,20 @@ POSITIONS = f"{PLUGIN}/positions"
 SMALLEST_RATE = 2.0**-24
 
 
-def units_tag(path: str, place: ActivationSpec) -> str:
+def units_tag(path: str, spec: ActivationSpec) -> str:
     """Tag of the firing rates of the units at a place."""
-    return _tag("units", path, place)
+    return _tag("units", path, spec)
 
 
-def values_tag(path: str, place: ActivationSpec) -> str:
+def values_tag(path: str, spec: ActivationSpec) -> str:
     """Tag of the histograms of the values at a place."""
-    return _tag("values", path, place)
+    return _tag("values", path, spec)
 
 
-def _tag(quantity: str, path: str, place: ActivationSpec) -> str:
-    if place.on != "output":
-        quantity = f"{tags.kind(place)}.{quantity}"
-    return f"{PLUGIN}/{quantity}/{tags.place_path(path, place)}"
+def _tag(quantity: str, path: str, spec: ActivationSpec) -> str:
+    if spec.on != "output":
+        quantity = f"{tags.kind(spec)}.{quantity}"
+    return f"{PLUGIN}/{quantity}/{tags.spec_path(path, spec)}"
 
 
 def model(
@@ -75,17 +75,17 @@ def _layer(path: str, layer: PenalizedLayer) -> dict[str, Any]:
         "output_shape": output_shape(layer),
         "places": [
             {
-                "on": place.on,
-                "output": place.output,
-                "kind": tags.kind(place),
-                "path": tags.place_path(path, place),
+                "on": spec.on,
+                "output": spec.output,
+                "kind": tags.kind(spec),
+                "path": tags.spec_path(path, spec),
             }
-            for place in layer.actpen.places
+            for spec in layer.actpen.specs
         ],
         "terms": [
             {
                 "name": name,
-                "on": str(term.place),
+                "on": str(term.spec),
                 "penalty": without_noise(repr(term.penalty)),
                 "formula": getattr(term.penalty, "formula", ""),
                 "coefficient": _number(
@@ -119,7 +119,7 @@ def findings(found: Sequence[Finding]) -> Iterator[events.Value]:
 
 
 def units(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
+    path: str, spec: ActivationSpec, snapshot: StatisticsSnapshot
 ) -> Iterator[events.Value]:
     """The firing rates of the units at a place, if any were seen."""
     rates = snapshot.firing_rates
@@ -128,7 +128,7 @@ def units(
         stored = np.where(rates > 0, np.maximum(rates, SMALLEST_RATE), 0.0)
         yield events.plugin_tensor(
             PLUGIN,
-            units_tag(path, place),
+            units_tag(path, spec),
             stored.astype(np.float16),
             tags.FIRING_RATE,
         )
@@ -139,9 +139,9 @@ def positions(
 ) -> Iterator[events.Value]:
     """By how many positions the units of each place were judged."""
     seen = [
-        _positions(snapshots.get((path, place)))
+        _positions(snapshots.get((path, spec)))
         for path, layer in layers.items()
-        for place in layer.actpen.places
+        for spec in layer.actpen.specs
     ]
     yield events.plugin_tensor(
         PLUGIN,
@@ -158,13 +158,13 @@ def _positions(snapshot: StatisticsSnapshot | None) -> float:
 
 
 def values(
-    path: str, place: ActivationSpec, snapshot: StatisticsSnapshot
+    path: str, spec: ActivationSpec, snapshot: StatisticsSnapshot
 ) -> Iterator[events.Value]:
     """The histogram at a place, if anything has been counted."""
     if len(snapshot.histogram):
         yield events.plugin_tensor(
             PLUGIN,
-            values_tag(path, place),
+            values_tag(path, spec),
             np.asarray(snapshot.histogram, dtype=np.float64),
             tags.HISTOGRAM,
         )

@@ -50,34 +50,34 @@ HISTOGRAM = (
 _SPECIAL = re.compile(r"[\[\]/%]")
 
 
-def kind(place: ActivationSpec) -> str:
+def kind(spec: ActivationSpec) -> str:
     """How the tags of a place begin."""
-    return "activation" if place.on == "output" else place.on
+    return "activation" if spec.on == "output" else spec.on
 
 
-def place_path(path: str, place: ActivationSpec) -> str:
+def spec_path(path: str, spec: ActivationSpec) -> str:
     """How the tags of a place end: the layer's path, and which output.
 
     No two places have the same: the first output of a layer that is itself
     called `a[1]` is `a[1][0]`.
     """
-    if place.output == 0 and not path.endswith("]"):
+    if spec.output == 0 and not path.endswith("]"):
         return path
-    key = _SPECIAL.sub(lambda one: f"%{ord(one[0]):02X}", str(place.output))
+    key = _SPECIAL.sub(lambda one: f"%{ord(one[0]):02X}", str(spec.output))
     return f"{path}[{key}]"
 
 
-def statistic_tag(name: str, path: str, place: ActivationSpec) -> str:
+def statistic_tag(name: str, path: str, spec: ActivationSpec) -> str:
     """Tag of a statistic of the activations at a place of a layer."""
-    return f"{kind(place)}.{name}/{place_path(path, place)}"
+    return f"{kind(spec)}.{name}/{spec_path(path, spec)}"
 
 
-def band_tag(edge: str, path: str, place: ActivationSpec) -> str:
+def band_tag(edge: str, path: str, spec: ActivationSpec) -> str:
     """Tag of an edge, `"lower"` or `"upper"`, of the mean's band.
 
     Both edges are in one group, which no page opens by itself.
     """
-    return f"{statistic_tag('std_band', path, place)}/{edge}"
+    return f"{statistic_tag('std_band', path, spec)}/{edge}"
 
 
 def definitions(asked: tuple[str, ...]) -> dict[str, str]:

@@ -42,10 +42,10 @@ def attached(
                 f"{without_noise(repr(term.penalty))}, now "
                 f"{layer.actpen.coefficients[name]:g}"
             )
-            lines.append(_row(*about, str(term.place), name, penalty))
+            lines.append(_row(*about, str(term.spec), name, penalty))
         if not layer.actpen.terms:
             lines.append(
-                _row(*about, str(layer.actpen.places[0]), "watched", "")
+                _row(*about, str(layer.actpen.specs[0]), "watched", "")
             )
     # A list: TensorBoard breaks long words in narrow columns of a table.
     lines += ["", "Statistics of the activations:", ""]

@@ -155,7 +155,7 @@ def test_input_layer():
     assert_refused(
         ValueError,
         "Invalid value received for argument `layers`. Expected a layer that "
-        "computes something, inputs cannot be penalised. Received: "
+        "computes something, inputs cannot be penalized. Received: "
         "layers='features', an input layer. Write the first layer after it: "
         "'first'.",
         functional(),
@@ -180,7 +180,7 @@ NOTHING = (
         ({}, "layers={}", {}),
     ],
 )
-def test_nothing_to_penalise(layers, received, arguments):
+def test_nothing_to_penalize(layers, received, arguments):
     assert_refused(
         ValueError, NOTHING + received, sequential(), layers, **arguments
     )
@@ -515,7 +515,7 @@ def test_detach_without_penalties():
     with pytest.raises(ValueError) as caught:
         detach_penalty(sequential())
     assert str(caught.value) == (
-        "Invalid value received for argument `layers`. Expected penalised or "
+        "Invalid value received for argument `layers`. Expected penalized or "
         "watched layers, which in model 'sequential_model' are []. Received: "
         "a model without any"
     )
@@ -526,7 +526,7 @@ def test_detach_a_plain_layer():
     with pytest.raises(ValueError) as caught:
         detach_penalty(model, ["dense_4", "head"])
     assert str(caught.value) == (
-        "Invalid value received for argument `layers`. Expected penalised or "
+        "Invalid value received for argument `layers`. Expected penalized or "
         "watched layers, which in model 'sequential_model' are ['dense_4']. "
         "Received: layers=['dense_4', 'head'], with the plain layers ['head']"
     )
@@ -538,7 +538,7 @@ def test_terms_of_a_model_without_penalties():
         penalty_terms(watch_activations(sequential(), "dense_4"), data()[0])
     assert str(caught.value) == (
         "Invalid value received for argument `model`. Expected a model with "
-        "penalised layers: call `attach_penalty(model, ...)` first and use "
+        "penalized layers: call `attach_penalty(model, ...)` first and use "
         "the model that it returns. Received: 'sequential_model'"
     )
 
@@ -602,7 +602,7 @@ def test_wrapper_in_a_wrapper():
     assert str(caught.value) == (
         "Invalid value received for argument `layer`. Expected a layer "
         "without penalties; use `attach_penalty(model, 'dense_4', ...)` to "
-        "add penalties to a penalised layer. Received: "
+        "add penalties to a penalized layer. Received: "
         "layer=<Dense name=dense_4, built=False>"
     )
 

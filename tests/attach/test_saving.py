@@ -82,8 +82,8 @@ def penalties_of(model):
         path: [
             [
                 name,
-                term.place.on,
-                term.place.output,
+                term.spec.on,
+                term.spec.output,
                 layer.coefficients[name],
                 json.loads(json.dumps(penalties.serialize(term.penalty))),
             ]

@@ -10,7 +10,7 @@ from keras import layers as kl
 
 from keras_actpen import PenalizedLayer
 from keras_actpen.attach import select as select_module
-from keras_actpen.attach.layer_refs import is_graph_model, sites
+from keras_actpen.attach.layer_refs import is_graph_model, layer_refs
 from keras_actpen.attach.select import select
 
 INVALID = "Invalid value received for argument `layers`. Expected "
@@ -22,7 +22,7 @@ KINDS = (
 
 
 def paths(model, layers):
-    return [site.path for site in select(model, layers)]
+    return [ref.path for ref in select(model, layers)]
 
 
 def refused(model, layers, message, error=ValueError):
@@ -129,9 +129,9 @@ class Wrapper(kl.Layer):
 
 
 def test_sites_come_in_model_order(nested):
-    found = sites(nested)
-    assert [site.path for site in found] == NESTED_PATHS
-    owners = {site.path: site.owner for site in found}
+    found = layer_refs(nested)
+    assert [ref.path for ref in found] == NESTED_PATHS
+    owners = {ref.path: ref.owner for ref in found}
     encoder = nested.get_layer("encoder")
     assert owners["encoder"] is nested
     assert owners["encoder/core"] is encoder
@@ -143,16 +143,16 @@ def test_sites_of_sequential():
     model = keras.Sequential(
         [kl.Dense(3, name="a"), kl.Dense(3, name="b")], name="plain"
     )
-    assert [site.path for site in sites(model)] == ["a", "b"]
+    assert [ref.path for ref in layer_refs(model)] == ["a", "b"]
     model.build((None, 3))
-    assert [site.path for site in sites(model)] == ["a", "b"]
+    assert [ref.path for ref in layer_refs(model)] == ["a", "b"]
 
 
 def test_shared_model_called_twice_is_one_place():
     shared = sub_model("shared", "dense")
     a, b = keras.Input((3,)), keras.Input((3,))
     model = keras.Model([a, b], kl.Add(name="sum")([shared(a), shared(b)]))
-    assert [site.path for site in sites(model)] == [
+    assert [ref.path for ref in layer_refs(model)] == [
         "shared",
         "shared/dense",
         "sum",
@@ -166,7 +166,7 @@ def test_layer_shared_by_two_models_is_one_place_with_two_paths():
     right = keras.Sequential([keras.Input((3,)), core], name="right")
     x = keras.Input((3,))
     model = keras.Model(x, right(left(x)))
-    assert [site.paths for site in sites(model)] == [
+    assert [ref.paths for ref in layer_refs(model)] == [
         ("left",),
         ("left/core", "right/core"),
         ("left/core/dense", "right/core/dense"),
@@ -179,7 +179,7 @@ def test_layer_shared_by_two_models_is_one_place_with_two_paths():
 
 def test_subclassed_model():
     model = Subclassed(name="mine")
-    assert [site.path for site in sites(model)] == [
+    assert [ref.path for ref in layer_refs(model)] == [
         "first",
         "twin",
         "twin",
@@ -215,7 +215,7 @@ def test_layers_of_a_subclassed_model_in_a_graph_are_out_of_reach():
     x = keras.Input((3,), name="x")
     inner = Subclassed(name="inner")
     model = keras.Model(x, inner(x), name="outer")
-    assert [site.path for site in sites(model)] == ["inner"]
+    assert [ref.path for ref in layer_refs(model)] == ["inner"]
     for layers in ("last", "inner/graph/last", inner.residual):
         refused(
             model,
@@ -249,7 +249,7 @@ def test_wrapper_stands_for_what_it_wraps():
             named,
         ]
     )
-    assert [s.path for s in sites(model)] == [
+    assert [s.path for s in layer_refs(model)] == [
         "dense",
         "core",
         "core/inner",
@@ -423,7 +423,7 @@ def test_model_without_layers():
         "dense",
         INVALID + "one or more layers of model 'empty'. Received: "
         "layers='dense', which matches none. The model has no layers that "
-        "could be penalised.",
+        "could be penalized.",
     )
     refused(
         keras.Sequential(name="empty"),
@@ -456,7 +456,7 @@ def test_inputs_are_refused(nested, layers, received, after):
         nested,
         layers,
         INVALID + "a layer that computes something, inputs cannot be "
-        f"penalised. Received: {received}, an input layer. Write the first "
+        f"penalized. Received: {received}, an input layer. Write the first "
         f"layer after it: {after!r}.",
     )
 
@@ -470,7 +470,7 @@ def test_the_layer_after_an_input_is_the_one_that_reads_it():
             model,
             layers,
             INVALID + "a layer that computes something, inputs cannot be "
-            f"penalised. Received: layers={layers!r}, an input layer. Write "
+            f"penalized. Received: layers={layers!r}, an input layer. Write "
             "the first layer after it: 'on_b'.",
         )
 
@@ -481,7 +481,7 @@ def test_input_of_a_model_without_layers():
         keras.Model(x, x),
         "x",
         INVALID + "a layer that computes something, inputs cannot be "
-        "penalised. Received: layers='x', an input layer. The model has no "
+        "penalized. Received: layers='x', an input layer. The model has no "
         "layer after it.",
     )
 
@@ -637,7 +637,7 @@ ANYTHING = st.recursive(
 @settings(max_examples=4 * settings.default.max_examples)
 @given(layers=ANYTHING)
 def test_anything_selects_or_is_refused(nested, layers):
-    available = [site.path for site in sites(nested)]
+    available = [ref.path for ref in layer_refs(nested)]
     message = ""
     try:
         found = paths(nested, layers)

@@ -333,7 +333,7 @@ def test_independent_copy():
     assert loss_of(model, x) == 0
 
 
-def test_independent_copy_of_a_penalised_layer_object():
+def test_independent_copy_of_a_penalized_layer_object():
     model = functional()
     dense = model.get_layer("dense_4")
     copied = attach_penalty(model, dense, l2=0.2, share_weights=False)
@@ -362,7 +362,7 @@ def test_layers_that_cannot_be_recreated():
     x, _ = data()
     normalization = layers.Normalization(name="normalize")
     normalization.adapt(x * 3.0 + 1.0)
-    factor = object()  # nothing that could be serialised
+    factor = object()  # nothing that could be serialized
     inputs = keras.Input((FEATURES,))
     hidden = normalization(inputs)
     hidden = layers.Lambda(lambda x: x * (2.0 if factor else 0.0))(hidden)
@@ -641,10 +641,10 @@ def test_half_precision(policy, on):
     outputs = layers.Dense(1, dtype="float32")(dense(inputs))
     model = keras.Model(inputs, outputs)
     x = np.full((4, 4), 500.0, "float32")
-    place = dense.output
+    spec = dense.output
     if on == "preactivation":
         dense.activation = keras.activations.linear
-    h = keras.Model(inputs, place)(x)
+    h = keras.Model(inputs, spec)(x)
     assert keras.backend.standardize_dtype(h.dtype) == policy[6:]
     h = ops.convert_to_numpy(ops.cast(h, "float32")).astype("float64")
     dense.activation = keras.activations.relu
@@ -1084,8 +1084,8 @@ def test_watched_layer_adds_nothing():
     assert loss_of(watched, x) == 0
     assert watched.losses == []
     assert len(watched.variables) == len(model.variables)
-    penalised = attach_penalty(watched, "dense_4", l2=0.1, on="preactivation")
-    assert [str(p) for p in penalised.get_layer("dense_4").places] == [
+    penalized = attach_penalty(watched, "dense_4", l2=0.1, on="preactivation")
+    assert [str(p) for p in penalized.get_layer("dense_4").actpen.specs] == [
         "preactivation"
     ]
 
@@ -1174,7 +1174,7 @@ def test_torch_state_dict_loads_both_ways():
     assert_same_arrays(other.get_weights(), model.get_weights())
 
 
-def test_torch_hooks_on_a_penalised_layer():
+def test_torch_hooks_on_a_penalized_layer():
     if keras.backend.backend() != "torch":
         pytest.skip("torch only")
     attached = attach_penalty(sequential(), "dense_4", l2=0.2)
@@ -1234,7 +1234,7 @@ def test_torch_differentiates_a_term_when_it_reaches_its_layer():
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.* is deprecated:DeprecationWarning"
 )
-def test_torch_func_goes_through_a_penalised_model():
+def test_torch_func_goes_through_a_penalized_model():
     if keras.backend.backend() != "torch":
         pytest.skip("torch only")
     import torch
@@ -1284,7 +1284,7 @@ def test_torch_exports_no_penalty():
 
 # torch's own look at a tensor while it compiles.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_torch_compile_of_a_penalised_layer():
+def test_torch_compile_of_a_penalized_layer():
     if keras.backend.backend() != "torch":
         pytest.skip("torch only")
     compiled = []

@@ -39,8 +39,8 @@ CHROMIUM_ARGUMENTS = (
 # Cards outside the viewport are not drawn, so it is tall.
 VIEWPORT = {"width": 1400, "height": 3000}
 START_SECONDS = 180
-# Colours this near (Euclidean, of 255) are a run's own colour.
-COLOUR_DISTANCE = 40
+# Colors this near (Euclidean, of 255) are a run's own color.
+COLOR_DISTANCE = 40
 
 # Elements with a length; TensorBoard also keeps empty paths around.
 _COUNT_DRAWN = """paths => paths.filter(
@@ -130,7 +130,7 @@ class TensorBoardPages:
     def time_series(
         self, wanted: Collection[str], *, overlapping: bool = False
     ) -> dict[str, dict[str, int]]:
-        """Pixels by tag and run, in the colour that the run has there.
+        """Pixels by tag and run, in the color that the run has there.
 
         Every run must have some, unless curves may hide each other.
         """
@@ -323,8 +323,8 @@ class TensorBoardPages:
             if tag.count() and chart.count():
                 pixels = _crop(screen, chart.first.bounding_box())
                 drawn[tag.get_attribute("title")] = {
-                    run: _count_pixels(pixels, colour)
-                    for run, colour in card.evaluate(_READ_LEGEND)
+                    run: _count_pixels(pixels, color)
+                    for run, color in card.evaluate(_READ_LEGEND)
                 }
         return drawn
 
@@ -375,6 +375,6 @@ def _crop(screen: np.ndarray, box: dict[str, float] | None) -> np.ndarray:
     return screen[top:bottom, left:right]
 
 
-def _count_pixels(pixels: np.ndarray, colour: list[int]) -> int:
-    distance = np.sqrt(np.square(pixels - np.array(colour)).sum(axis=-1))
-    return int((distance < COLOUR_DISTANCE).sum())
+def _count_pixels(pixels: np.ndarray, color: list[int]) -> int:
+    distance = np.sqrt(np.square(pixels - np.array(color)).sum(axis=-1))
+    return int((distance < COLOR_DISTANCE).sum())

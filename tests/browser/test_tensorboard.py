@@ -1,4 +1,4 @@
-"""What a real TensorBoard draws of the demo's penalised model."""
+"""What a real TensorBoard draws of the demo's penalized model."""
 
 import os
 
@@ -124,7 +124,7 @@ def test_time_series_draws_every_run(pages, tags, runs):
     assert {tag: set(found) for tag, found in drawn.items()} == dict.fromkeys(
         tags, runs
     )
-    # Of pixels in the run's colour; a curve is at least this long.
+    # Of pixels in the run's color; a curve is at least this long.
     assert min(min(found.values()) for found in drawn.values()) > 50
 
 

@@ -23,7 +23,7 @@ BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
 
 
-def penalised(run_eagerly=False, **penalty):
+def penalized(run_eagerly=False, **penalty):
     model = attach_penalty(sequential(), "dense_4", **(penalty or {"l2": 0.01}))
     # XLA takes seconds to compile on TensorFlow.
     model.compile(
@@ -75,7 +75,7 @@ class Waiting(keras.callbacks.Callback):
 @pytest.mark.parametrize("update_freq", ["epoch", 2])
 def test_keras_does_not_wait_for_the_logs_of_a_step(tmp_path, update_freq):
     threads, waiting = Threads(), Threads()
-    model = penalised()
+    model = penalized()
     fit(model, PenaltyMonitor(tmp_path, update_freq=update_freq), threads)
     fit(model, Waiting(), waiting)
     assert threads.seen
@@ -94,7 +94,7 @@ def test_the_device_is_read_at_the_end_of_epochs_alone(tmp_path, monkeypatch):
         return local_values(variable)
 
     monkeypatch.setattr(backend, "local_values", counted)
-    model = penalised()
+    model = penalized()
     counts = []
     for samples in (4, 20):
         reads.clear()
@@ -148,7 +148,7 @@ def test_max_overhead_chooses_the_steps_and_logs_its_cost(
 
     monkeypatch.setattr(StatisticsRecorder, "record", counted)
     monkeypatch.setattr(backend, "wait_for", waited)
-    model = penalised(run_eagerly=True)
+    model = penalized(run_eagerly=True)
     fit(
         model,
         PenaltyMonitor(tmp_path, max_overhead=0.1),
@@ -180,7 +180,7 @@ def test_an_epoch_without_instrumented_steps_has_no_statistics(
     tmp_path, simulated
 ):
     monitors = [PenaltyMonitor(tmp_path, max_overhead=0.01, images=True)]
-    fit(penalised(), *monitors, samples=16, epochs=3)
+    fit(penalized(), *monitors, samples=16, epochs=3)
     train = event_logs.read(tmp_path)["actpen/train"]
     assert train["activation.mean/dense_4"].steps == [0]
     assert train["keras_actpen/units/dense_4"].steps == [0]
@@ -190,7 +190,7 @@ def test_an_epoch_without_instrumented_steps_has_no_statistics(
 
 def test_the_clock_is_that_of_the_machine(tmp_path):
     """Without a simulation: the numbers are whatever they are."""
-    fit(penalised(), PenaltyMonitor(tmp_path, max_overhead=0.5), samples=24)
+    fit(penalized(), PenaltyMonitor(tmp_path, max_overhead=0.5), samples=24)
     values = event_logs.scalars(event_logs.read(tmp_path)["actpen/train"])
     assert 0 < values["monitor/writing_share"][0] < 1
     assert values["monitor/step_ratio"][0] > 0
@@ -250,11 +250,11 @@ def test_optional_statistics_are_logged(tmp_path):
         ),
     )
     train = event_logs.read(tmp_path)["actpen/train"]
-    centred = values - values.mean()
+    centered = values - values.mean()
     eigenvalues = np.linalg.eigvalsh(np.cov(values.T, bias=True))
     sizes = np.abs(values).mean(axis=0)
     expected = {
-        "kurtosis": np.mean(centred**4) / np.mean(centred**2) ** 2,
+        "kurtosis": np.mean(centered**4) / np.mean(centered**2) ** 2,
         "stable_rank": eigenvalues.sum() / eigenvalues.max(),
         "participation_ratio": (
             eigenvalues.sum() ** 2 / np.square(eigenvalues).sum()
@@ -318,7 +318,7 @@ def test_optional_statistics_are_those_that_were_asked_for(tmp_path):
 
 
 def test_firing_rates_are_shares_of_positions(tmp_path):
-    model = penalised()
+    model = penalized()
     monitor = PenaltyMonitor(tmp_path, statistics_freq=1, images=True)
     fit(model, monitor)
     layer = model.get_layer("dense_4").wrapped_layer

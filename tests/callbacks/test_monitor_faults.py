@@ -50,7 +50,7 @@ class CtrlC(keras.callbacks.Callback):
             self.model.get_layer("stopping").now = True
 
 
-def penalised(run_eagerly=False):
+def penalized(run_eagerly=False):
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -115,7 +115,7 @@ def steps(log_dir):
 def test_a_log_dir_that_is_removed_is_made_again(tmp_path):
     log_dir = tmp_path / "logs"
     harm = Harm(epoch_2=lambda: shutil.rmtree(log_dir))
-    messages, history = told(penalised(), PenaltyMonitor(log_dir), harm)
+    messages, history = told(penalized(), PenaltyMonitor(log_dir), harm)
     assert messages == []
     assert len(history[KEY]) == 5
     assert steps(log_dir) == {"train": [3, 4], "validation": [3, 4]}
@@ -134,7 +134,7 @@ def test_a_log_dir_that_nobody_can_write_is_written_later(tmp_path):
         kept.rename(log_dir)
 
     harm = Harm(epoch_1=block, epoch_3=unblock)
-    messages, history = told(penalised(), PenaltyMonitor(log_dir), harm)
+    messages, history = told(penalized(), PenaltyMonitor(log_dir), harm)
     run = str(log_dir / "actpen" / "train")
     assert len(messages) == 1
     assert messages[0].startswith(
@@ -167,7 +167,7 @@ def test_a_disk_that_refuses_for_a_while_loses_nothing(
         epoch_1=refuse,
         epoch_3=lambda: monkeypatch.setattr(event_file.os, "write", write),
     )
-    messages, history = told(penalised(), PenaltyMonitor(tmp_path), harm)
+    messages, history = told(penalized(), PenaltyMonitor(tmp_path), harm)
     assert len(messages) == 1
     assert os.strerror(number) in messages[0]
     assert len(history[KEY]) == 5
@@ -188,7 +188,7 @@ def test_any_other_failure_warns_once_and_training_goes_on(
         epoch_3=lambda: monkeypatch.setattr(images, "layer_map", layer_map)
     )
     monitor = PenaltyMonitor(tmp_path, images=True)
-    messages, history = told(penalised(), monitor, harm)
+    messages, history = told(penalized(), monitor, harm)
     assert messages == [
         "TensorBoard events could not be written (RuntimeError: no font). "
         "Training goes on, and what comes later is written if it can be."
@@ -205,7 +205,7 @@ KILLED = """
     import sys
 
     import keras
-    from test_monitor_faults import PenaltyMonitor, fit, penalised
+    from test_monitor_faults import PenaltyMonitor, fit, penalized
 
     class Kill(keras.callbacks.Callback):
         batches = 0
@@ -216,7 +216,7 @@ KILLED = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     monitor = PenaltyMonitor(sys.argv[1], update_freq=1)
-    fit(penalised(), monitor, Kill())
+    fit(penalized(), monitor, Kill())
 """
 
 
@@ -247,7 +247,7 @@ KILLED_AT_RANDOM = """
     import threading
 
     import keras
-    from test_monitor_faults import PenaltyMonitor, fit, penalised
+    from test_monitor_faults import PenaltyMonitor, fit, penalized
 
     class KillLater(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -257,7 +257,7 @@ KILLED_AT_RANDOM = """
                 threading.Timer(random.uniform(0, 0.5), os.kill, end).start()
 
     monitor = PenaltyMonitor(sys.argv[1], alerts=())
-    fit(penalised(), monitor, KillLater(), epochs=10**6)
+    fit(penalized(), monitor, KillLater(), epochs=10**6)
 """
 
 
@@ -283,7 +283,7 @@ def test_a_process_killed_at_random_leaves_every_finished_epoch(tmp_path):
 def test_ctrl_c_in_a_step_leaves_the_model_its_own_functions(
     tmp_path, epoch, batch
 ):
-    model = penalised(run_eagerly=True)
+    model = penalized(run_eagerly=True)
     with pytest.raises(KeyboardInterrupt):
         fit(model, PenaltyMonitor(tmp_path), CtrlC(epoch, batch))
     model.get_layer("stopping").now = False

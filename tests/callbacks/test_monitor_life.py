@@ -22,7 +22,7 @@ BATCH_TAG = "penalty.batch/dense_4/l2"
 SCRIPTS = SUPPORT
 
 
-def penalised(**arguments):
+def penalized(**arguments):
     model = attach_penalty(sequential(), "dense_4", l2=0.01)
     # XLA takes seconds to compile on TensorFlow.
     arguments = {"jit_compile": BACKEND == "jax", **arguments}
@@ -57,7 +57,7 @@ def values(log_dir, run, tag=KEY):
 
 
 def test_each_new_fit_gets_runs_of_its_own(tmp_path):
-    model = penalised()
+    model = penalized()
     monitor = PenaltyMonitor(tmp_path, update_freq=1)
     fit(model, monitor)
     fit(model, monitor)
@@ -76,7 +76,7 @@ def test_each_new_fit_gets_runs_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("same", [True, False], ids=["same", "new"])
 def test_initial_epoch_continues_the_curves(tmp_path, same):
-    model = penalised()
+    model = penalized()
     monitor = PenaltyMonitor(tmp_path, update_freq=1)
     first = fit(model, monitor)
     if not same:
@@ -89,7 +89,7 @@ def test_initial_epoch_continues_the_curves(tmp_path, same):
 
 
 def test_a_monitor_continues_its_own_run(tmp_path):
-    model = penalised()
+    model = penalized()
     one, other = PenaltyMonitor(tmp_path), PenaltyMonitor(tmp_path)
     fit(model, one, other)
     fit(model, one, other, initial_epoch=2, epochs=3)
@@ -117,8 +117,8 @@ def test_backup_and_restore_continues_the_curves(tmp_path, first):
         return [monitor, backup] if first else [backup, monitor]
 
     with pytest.raises(Killed):
-        fit(penalised(), *callbacks(), Kill(), epochs=4)
-    fit(penalised(), *callbacks(), epochs=4)
+        fit(penalized(), *callbacks(), Kill(), epochs=4)
+    fit(penalized(), *callbacks(), epochs=4)
     assert steps(tmp_path / "logs") == {"actpen/train": [0, 1, 2, 3]}
     # The batches of the epoch in which it was killed count once.
     assert steps(tmp_path / "logs", BATCH_TAG) == {
@@ -139,7 +139,7 @@ def test_batches_are_counted_under_gradient_accumulation(tmp_path):
 
 
 def test_two_monitors_log_the_same(tmp_path):
-    model = penalised()
+    model = penalized()
     x, y = data()
     frequent = PenaltyMonitor(tmp_path / "a", statistics_freq=2, update_freq=1)
     history = fit(
@@ -181,7 +181,7 @@ def test_beside_the_tensorboard_callback_of_keras(tmp_path, first):
         others = [keras.callbacks.TensorBoard(log_dir, histogram_freq=1)]
         monitors = [PenaltyMonitor(log_dir)] if both else []
         callbacks = monitors + others if first else others + monitors
-        fit(penalised(), *callbacks, epochs=3, validation_data=(x, y))
+        fit(penalized(), *callbacks, epochs=3, validation_data=(x, y))
         logs[name] = {
             run: {tag: series.steps for tag, series in tags.items()}
             for run, tags in event_logs.read(log_dir).items()
@@ -223,7 +223,7 @@ def test_a_copy_holds_the_arguments_alone(tmp_path):
         "alerts": {"dead": 0.9},
         "on_finding": print,
     }
-    model = penalised()
+    model = penalized()
     for _ in range(2):
         copies = [copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))]
         for one in copies:

@@ -57,7 +57,7 @@ def compiled(model, learning_rate=0.05, **arguments):
 
 
 def regression(learning_rate=0.05, **penalty):
-    """A penalised layer of two terms beside regularised weights."""
+    """A penalized layer of two terms beside regularized weights."""
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -244,15 +244,15 @@ def test_terms_of_a_shared_layer_are_the_sum_of_its_calls():
     assert task == pytest.approx(history["loss"][0], rel=1e-6)
 
 
-def expected_tags(place="activation", path="dense_4", terms=("l1", "l2")):
-    """Scalars of one penalised layer in the train run."""
+def expected_tags(spec="activation", path="dense_4", terms=("l1", "l2")):
+    """Scalars of one penalized layer in the train run."""
     return {
         *(f"penalty/{path}/{term}" for term in terms),
         *(f"penalty.share/{path}/{term}" for term in terms),
         *(f"penalty.coefficient/{path}/{term}" for term in terms),
-        *(f"{place}.{name}/{path}" for name in STATISTICS),
-        f"{place}.std_band/{path}/lower",
-        f"{place}.std_band/{path}/upper",
+        *(f"{spec}.{name}/{path}" for name in STATISTICS),
+        f"{spec}.std_band/{path}/lower",
+        f"{spec}.std_band/{path}/upper",
     }
 
 
@@ -753,14 +753,14 @@ def test_bad_arguments(arguments, error, text):
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate"])
-def test_model_without_penalised_layer(call):
+def test_model_without_penalized_layer(call):
     model = compiled(sequential())
     x, y = data()
     with pytest.raises(ValueError, match="Invalid value") as caught:
         getattr(model, call)(x, y, verbose=0, callbacks=[PenaltyMonitor(None)])
     assert str(caught.value) == (
         "Invalid value received for argument `callbacks`. Expected "
-        "PenaltyMonitor only for a model with penalised or watched layers: "
+        "PenaltyMonitor only for a model with penalized or watched layers: "
         "call `attach_penalty(model, ...)` or `watch_activations(model, ...)` "
         "first and fit the model that it returns. Received: model "
         "'sequential_model' without any"

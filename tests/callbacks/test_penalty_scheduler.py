@@ -360,11 +360,11 @@ def test_set_in_the_middle_of_a_fit():
 
 def test_move_coefficients_within_an_epoch():
     model = constant_model()
-    (site,) = select_terms(model, "ones")
+    (ref,) = select_terms(model, "ones")
 
     class Mover(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            move_coefficients(model, {site: 1.0 + batch})
+            move_coefficients(model, {ref: 1.0 + batch})
 
     steps, _ = fit(model, Mover())
     np.testing.assert_allclose(steps, [1.0, 2.0], rtol=1e-5)
@@ -462,7 +462,7 @@ def test_copies_see_no_training():
     twin = copy.deepcopy(scheduler)
     assert twin.terms == ("l1",)
     assert twin.schedule is math.sqrt
-    assert twin._sites == []
+    assert twin._refs == []
     steps, _ = fit(constant_model(), twin)
     np.testing.assert_allclose(steps, [0.0, 0.5], atol=1e-7)
 
@@ -540,7 +540,7 @@ def test_wrong_arguments():
             ["dense_4", "head"],
             "*",
             "Invalid value received for argument `layers`. Expected "
-            "penalised layers, which in model 'sequential_model' are "
+            "penalized layers, which in model 'sequential_model' are "
             "['dense_4']. Received: layers='head', which matches only layers "
             "without a penalty",
         ),
@@ -574,7 +574,7 @@ def test_model_without_penalties():
         ValueError,
         match=re.escape(
             "Invalid value received for argument `callbacks`. Expected a "
-            "callback that moves coefficients only for a model with penalised "
+            "callback that moves coefficients only for a model with penalized "
             "layers: call `attach_penalty(model, ...)` first and fit the "
             "model that it returns. Received: model 'sequential_model' "
             "without any"

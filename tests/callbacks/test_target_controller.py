@@ -512,8 +512,8 @@ def test_log_pi_settles_on_plants_that_answer_late(slope, lag, drift, off):
 def test_a_target_that_comes_into_reach_is_followed():
     limits, missing = Limits(0.1, 2.0, 1.0), linear(0.5)
     model = frozen(l1=2.0)
-    site = find_term(model, "l1")
-    reach = Reach(site, "zero_fraction", 0.5, patience=2)
+    ref = find_term(model, "l1")
+    reach = Reach(ref, "zero_fraction", 0.5, patience=2)
     readings = [(0.0, missing)] * 4 + [(0.9, linear(-0.4))]
     readings += [(0.0, missing)] * 4
     with pytest.warns(UserWarning, match="gives up") as caught:

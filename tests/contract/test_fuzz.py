@@ -164,7 +164,7 @@ def test_select(entry):
     found = refused_or(select, model_in_use(), entry)
     if found is not None:
         assert found
-        assert all(site.path for site in found)
+        assert all(ref.path for ref in found)
 
 
 VALID = {
@@ -339,11 +339,11 @@ def test_descriptions_of_layers(config):
 @fuzz
 @given(on=st.just("output") | things, output=things)
 def test_place(on, output):
-    place = refused_or(ActivationSpec, on, output)
-    if place is not None:
-        assert place.on in ("output", "preactivation")
-        assert type(place.output) in (int, str)
-        assert str(place)
+    spec = refused_or(ActivationSpec, on, output)
+    if spec is not None:
+        assert spec.on in ("output", "preactivation")
+        assert type(spec.output) in (int, str)
+        assert str(spec)
 
 
 KEYWORDS = {

@@ -44,7 +44,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A model to build, and what to penalise in it.
+    """A model to build, and what to penalize in it.
 
     Attributes:
         nodes: Steps, in order, on the input and earlier steps.

@@ -30,7 +30,7 @@ from keras_actpen import (
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """XLA's optimisations take longer here than they save."""
+    """XLA's optimizations take longer here than they save."""
     if keras.backend.backend() != "jax":
         yield
         return
@@ -231,7 +231,7 @@ def contents(file):
 
 
 def test_weight_files(topology, tmp_path):
-    """Weights pass between a penalised and a plain model, both ways."""
+    """Weights pass between a penalized and a plain model, both ways."""
     model = attached_to(topology.build())
     other = topology.build()
     plain = other.model
@@ -289,7 +289,7 @@ def test_detach(topology):
     """Taking the penalties off gives the plain model again."""
     case = topology.build()
     x, _ = first_batch(case)
-    # LoRA and quantisation that come later are in the config too.
+    # LoRA and quantization that come later are in the config too.
     compared = topology.saved == "kept" and case.after is None
     config = case.model.get_config() if compared else None
     layers = [(type(layer), layer.name) for layer in case.model.layers]

@@ -212,7 +212,7 @@ def test_shared_layers_evaluate(kind):
 
 
 def test_encoder_follows_its_autoencoder():
-    """A model that shares the penalised layer: no penalty, the same weights."""
+    """A model that shares the penalized layer: no penalty, the same weights."""
     case = topologies.autoencoder_and_encoder()
     (encoder,) = case.siblings
     x, y = first_batch(case)
@@ -435,7 +435,7 @@ def from_a_file(model, path):
     return keras.models.load_model(path / "model.keras")
 
 
-@pytest.mark.parametrize("way", ["at_once", "loaded", "penalised_and_loaded"])
+@pytest.mark.parametrize("way", ["at_once", "loaded", "penalized_and_loaded"])
 def test_attach_in_mid_training(way, tmp_path):
     """As if it had been there from the start with coefficient 0."""
     x, y = data(8)
@@ -447,7 +447,7 @@ def test_attach_in_mid_training(way, tmp_path):
     if way == "loaded":
         model = from_a_file(model, tmp_path)
     model = attach_penalty(model, "target", l2=COEFFICIENT)
-    if way == "penalised_and_loaded":
+    if way == "penalized_and_loaded":
         model = from_a_file(model, tmp_path)
     penalized_layers(reference)["target"].coefficients["l2"] = COEFFICIENT
     expected = trained(reference, x, y, 2)

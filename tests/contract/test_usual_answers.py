@@ -170,8 +170,8 @@ class AddEnergy(layers.Layer):
 def test_pass_through_layer(architecture):
     x, y = data()
     built = architecture()
-    place = [getattr(layer, "name", "") for layer in built].index("dense_4")
-    built.insert(place + 1, AddEnergy())
+    spec = [getattr(layer, "name", "") for layer in built].index("dense_4")
+    built.insert(spec + 1, AddEnergy())
     rebuilt = keras.Sequential(built)
     plain = keras.Sequential(architecture())
     plain.set_weights(rebuilt.get_weights())

@@ -12,7 +12,7 @@ from models import FEATURES, GRAPH_MODELS, nested, subclassed
 
 from keras_actpen import attach_penalty, watch_activations
 from keras_actpen.__main__ import main
-from keras_actpen.attach.layer_refs import sites
+from keras_actpen.attach.layer_refs import layer_refs
 from keras_actpen.demo.layers_command import layer_table, possible_paths
 
 pytestmark = pytest.mark.one_backend
@@ -59,7 +59,7 @@ class CallsTwice(layers.Layer):
         return self.activation(inputs) + self.activation(inputs + 1.0)
 
 
-def test_what_can_be_penalised_is_tried_out():
+def test_what_can_be_penalized_is_tried_out():
     inputs = keras.Input((FEATURES,))
     x = layers.Dense(4, name="dense")(inputs)
     x = CallsTwice(name="twice")(x)
@@ -84,13 +84,13 @@ def test_every_listed_path_can_be_attached_to(kind):
     model = GRAPH_MODELS[kind]()
     for on in ("output", "preactivation"):
         possible = possible_paths(model, on)
-        for site in sites(model):
+        for ref in layer_refs(model):
             try:
-                attach_penalty(model, site.path, l2=0.0, on=on)
+                attach_penalty(model, ref.path, l2=0.0, on=on)
                 accepted = True
             except ValueError:
                 accepted = False
-            assert (site.path in possible) == accepted, (site.path, on)
+            assert (ref.path in possible) == accepted, (ref.path, on)
 
 
 def test_subclassed_model_is_left_as_it_is():

@@ -90,8 +90,8 @@ def test_what_is_added(hidden):
             arguments = {"penalty": lambda h: 0.03 * keras.ops.sum(h**4)}
         else:
             arguments = eval(f"dict({argument})", names)
-        penalised = attach_penalty(model, "dense_4", **arguments)
-        (term,) = penalty_terms(penalised, x).values()
+        penalized = attach_penalty(model, "dense_4", **arguments)
+        (term,) = penalty_terms(penalized, x).values()
         (formula,) = documents.spans(formula)
         assert term == pytest.approx(eval(formula, names), rel=1e-5)
 
@@ -113,8 +113,8 @@ def test_what_is_replaced_adds_the_same(hidden):
         *_, code = documents.spans(there)
         value = np.mean(keras.ops.convert_to_numpy(eval(code, names)))
         (call,) = documents.spans(here)
-        penalised = eval(call, {**vars(keras_actpen), "plain": model})
-        (term,) = penalty_terms(penalised, x).values()
+        penalized = eval(call, {**vars(keras_actpen), "plain": model})
+        (term,) = penalty_terms(penalized, x).values()
         assert term == pytest.approx(value, rel=1e-5)
 
 
@@ -353,9 +353,9 @@ PARAMETERS = {
 
 def named(path):
     """All that a dotted name can stand for."""
-    for place in PLACES:
+    for spec in PLACES:
         with contextlib.suppress(AttributeError):
-            yield operator.attrgetter(path)(place)
+            yield operator.attrgetter(path)(spec)
 
 
 def is_right(expression):

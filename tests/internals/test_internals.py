@@ -158,7 +158,7 @@ def test_unlocked_leaves_an_unbuilt_layer_open():
     assert not layer._tracker.locked
 
 
-class Initialised(Exception):
+class Initialized(Exception):
     pass
 
 
@@ -169,7 +169,7 @@ class NeverTwice(DoubledLoss):
         super().__init__(*args, **kwargs)
         type(self).made += 1
         if self.made > 1:
-            raise Initialised
+            raise Initialized
 
 
 def side_by_side():
@@ -205,13 +205,13 @@ def rebuilt(model, replaced, replacement):
     """Graph with `replacement` for `replaced`, twins for all behind."""
     moved = internals.moved_operations([(model, None)], {id(replaced)})
 
-    def place(operation):
+    def spec(operation):
         if operation is replaced:
             return replacement
         return internals.plain_twin(operation)
 
     outputs, placed = internals.rebuilt_graph(
-        model, moved, {id(replaced)}, place
+        model, moved, {id(replaced)}, spec
     )
     return outputs, [*placed.values()]
 
@@ -270,8 +270,8 @@ def test_rebuilt_graph_keeps_the_order_of_a_layers_calls():
     )
     new, placed = rebuilt(model, replaced, internals.plain_twin(replaced))
     (twin,) = [one for one in placed if internals.root_of(one) is shared]
-    places = [one._keras_history for one in new[:2]]
-    assert places == [(twin, 1, 0), (twin, 0, 0)]
+    specs = [one._keras_history for one in new[:2]]
+    assert specs == [(twin, 1, 0), (twin, 0, 0)]
     assert [node.outputs[0] for node in twin._inbound_nodes[:2]] == new[1::-1]
 
 

@@ -355,7 +355,7 @@ def test_errors():
             dropout, "dropout", x[:, :2], y, "l2", on="preactivation"
         )
     with pytest.raises(
-        ValueError, match=r"Expected a model with penalised layers"
+        ValueError, match=r"Expected a model with penalized layers"
     ):
         penalty_gradient_share(linear(), x, y)
     for function in (

@@ -275,7 +275,7 @@ def test_findings_in_plain_words():
             {"model": sequential},
             ValueError,
             "Invalid value received for argument `model`. Expected a model "
-            "with penalised or watched layers: call `attach_penalty(model, "
+            "with penalized or watched layers: call `attach_penalty(model, "
             "...)` or `watch_activations(model, ...)` first and use the model "
             "that it returns. Received: 'sequential_model'",
         ),

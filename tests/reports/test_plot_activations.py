@@ -93,12 +93,12 @@ def test_curves_are_those_of_tensorboard(log_dir):
     )
     assert curves(rows[2][1]) == expected(
         {
-            f"{label}, {place}": f"{place}.{name}/{path}"
+            f"{label}, {spec}": f"{spec}.{name}/{path}"
             for label, name in (
                 ("zeros", "zero_fraction"),
                 ("dead units", "dead_fraction"),
             )
-            for place in ("activation", "preactivation")
+            for spec in ("activation", "preactivation")
         }
     )
 

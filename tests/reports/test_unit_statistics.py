@@ -94,7 +94,7 @@ def test_a_model_without_penalized_layers():
         unit_statistics(model, normal(2, 3))
     assert str(caught.value) == (
         "Invalid value received for argument `model`. Expected a model with "
-        "penalised or watched layers: call `attach_penalty(model, ...)` or "
+        "penalized or watched layers: call `attach_penalty(model, ...)` or "
         "`watch_activations(model, ...)` first and use the model that it "
         f"returns. Received: {model.name!r}"
     )

@@ -335,11 +335,11 @@ def test_all_of_a_layer_in_one_sentence():
 def test_places_are_named():
     h = normal()
     h[:, :50], h[0, 99] = 0, np.nan
-    places = {
+    specs = {
         ActivationSpec("output", 1): snapshot(h),
         ActivationSpec("preactivation"): snapshot(h),
     }
-    evidence = Evidence("lstm", statistics=places)
+    evidence = Evidence("lstm", statistics=specs)
     assert [one.message for one in judge(evidence, THRESHOLDS)] == [
         "1 activations of output 1 are NaN or infinite",
         "1 pre-activations are NaN or infinite",

@@ -22,13 +22,13 @@ UNITS = 5
 OUTPUT, PREACTIVATION = ActivationSpec(), ActivationSpec("preactivation")
 
 
-def states(activation="tanh", units=UNITS, place=OUTPUT):
+def states(activation="tanh", units=UNITS, spec=OUTPUT):
     """One of every state that a Dense layer has, by its class."""
     layer = layers.Dense(units or 1, activation=activation)
     return {
         kind: kind.of(layer, units)
         for kind in STATES.values()
-        if kind.applies_to(layer, place, units)
+        if kind.applies_to(layer, spec, units)
     }
 
 
@@ -225,7 +225,7 @@ def test_a_statistic_is_left_out_where_it_has_no_sense():
     by_unit = {"dormant_fraction", "unit_rms"}
     assert curves() == everything
     assert curves(activation="relu") == everything - {"saturated_fraction"}
-    assert curves(place=PREACTIVATION) == everything - {"saturated_fraction"}
+    assert curves(spec=PREACTIVATION) == everything - {"saturated_fraction"}
     assert curves(units=MOST_UNITS + 1) == everything - ranks
     assert curves(units=None) == everything - ranks - by_unit
 

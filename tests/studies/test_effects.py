@@ -73,7 +73,7 @@ SLOW = {"sequence"} if keras.backend.backend() == "jax" else set()
 
 @pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - SLOW))
 def test_experiment_yields_finite_rows(name, monkeypatch):
-    # Keras collects garbage for every layer that it quantises, half a second
+    # Keras collects garbage for every layer that it quantizes, half a second
     # each in a process as large as this.
     monkeypatch.setattr(gc, "collect", lambda generation=2: 0)
     experiment = EXPERIMENTS[name]

@@ -64,7 +64,7 @@ def test_a_wrapper_goes_with_its_model(calls):
 
 
 def test_models_built_on_a_model_that_is_gone():
-    """What a user took from a penalised model lasts as long as he has it."""
+    """What a user took from a penalized model lasts as long as he has it."""
     x, _ = data()
     plain = functional()
     expected = outputs_of(up_to(plain, "add"), x)

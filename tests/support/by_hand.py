@@ -58,7 +58,7 @@ class Batch:
     Attributes:
         outputs: Flat list of the model's outputs.
         terms: By `"path/term"`, in float64.
-        task: Loss without the terms and other regularisers.
+        task: Loss without the terms and other regularizers.
         loss: All of it.
     """
 
@@ -88,7 +88,7 @@ def one_step(case, x, y):
 
 
 def _compute(case, x, y, training):
-    """Task loss, regularisers, outputs and activations, as tensors."""
+    """Task loss, regularizers, outputs and activations, as tensors."""
     outputs, watched = case.forward(x, training)
     outputs = tree.flatten(outputs)
     task = sum(

@@ -17,9 +17,9 @@ def spectrum(vectors):
     vectors = vectors[np.isfinite(vectors).all(axis=1)]
     if not len(vectors) or (vectors == vectors[0]).all():
         return nothing
-    centred = vectors - vectors.mean(axis=0)
-    covariance = centred.T @ centred / len(vectors)
-    s = np.linalg.svd(centred, compute_uv=False)
+    centered = vectors - vectors.mean(axis=0)
+    covariance = centered.T @ centered / len(vectors)
+    s = np.linalg.svd(centered, compute_uv=False)
     s = s[s > 1e-6 * s.max()]
     p = s / s.sum()
     return {
@@ -27,7 +27,7 @@ def spectrum(vectors):
             np.trace(covariance) ** 2 / np.linalg.norm(covariance) ** 2
         ),
         "stable_rank": (
-            np.linalg.norm(centred) ** 2 / np.linalg.norm(centred, 2) ** 2
+            np.linalg.norm(centered) ** 2 / np.linalg.norm(centered, 2) ** 2
         ),
         "effective_rank": np.exp(-np.sum(p * np.log(p))),
     }
@@ -45,9 +45,11 @@ def expected(values, mask=None):
         for name, share in SHARES.items():
             result[name] = np.quantile(finite, share, method="lower")
         result["saturated_fraction"] = np.mean(np.abs(finite) > 0.9)
-        centred = finite - finite.mean()
+        centered = finite - finite.mean()
         if finite.min() < finite.max():
-            result["kurtosis"] = np.mean(centred**4) / np.mean(centred**2) ** 2
+            result["kurtosis"] = (
+                np.mean(centered**4) / np.mean(centered**2) ** 2
+            )
     sizes = np.where(np.isfinite(values), np.abs(values), np.nan)
     seen = ~np.isnan(sizes).all(axis=0)
     result["unit_rms"] = np.full(values.shape[1], np.nan)

@@ -23,8 +23,8 @@ def per_batch(values, h):
 
 def covariance(h, ddof):
     h = flat(h)
-    centred = h - h.mean(axis=0)
-    return centred.T @ centred / max(len(h) - ddof, 1)
+    centered = h - h.mean(axis=0)
+    return centered.T @ centered / max(len(h) - ddof, 1)
 
 
 def off_diagonal(matrix):

@@ -28,16 +28,16 @@ def records(path):
     """Records of a .wandb file."""
     with open(path, "rb") as file:
         content = file.read()
-    place, parts = HEADER, b""
-    while place + RECORD <= len(content):
-        if BLOCK - place % BLOCK < RECORD:
-            place += BLOCK - place % BLOCK
+    spec, parts = HEADER, b""
+    while spec + RECORD <= len(content):
+        if BLOCK - spec % BLOCK < RECORD:
+            spec += BLOCK - spec % BLOCK
             continue
-        size = int.from_bytes(content[place + 4 : place + 6], "little")
-        kind = content[place + 6]
-        place += RECORD
-        parts += content[place : place + size]
-        place += size
+        size = int.from_bytes(content[spec + 4 : spec + 6], "little")
+        kind = content[spec + 6]
+        spec += RECORD
+        parts += content[spec : spec + size]
+        spec += size
         if kind in ENDS:
             yield wandb_internal_pb2.Record.FromString(parts)
             parts = b""

@@ -1,6 +1,6 @@
 """Every kind of model a user may bring, tiny, with its terms by hand.
 
-Each entry of `TOPOLOGIES` builds a model and says what is penalised in it and
+Each entry of `TOPOLOGIES` builds a model and says what is penalized in it and
 which tensors that must be: symbolic tensors of the model itself, or a function
 that calls its layers one by one. From these the contract in
 `test_topologies.py` computes terms, losses and gradients without keras_actpen.
@@ -32,13 +32,13 @@ SAMPLES, BATCH, FEATURES, STEPS = 8, 4, 4, 5
 
 @dataclasses.dataclass
 class Case:
-    """A built model, data, and what is penalised.
+    """A built model, data, and what is penalized.
 
     Attributes:
         model: The plain model.
         x: Inputs as the model takes them.
         y: Targets, one a flat output.
-        watched: By path the symbolic tensors of the penalised outputs, one a
+        watched: By path the symbolic tensors of the penalized outputs, one a
             call (or one an output). Empty if `forward` is given.
         masks: By path which positions of `x` count.
         forward: `(x, training) -> (outputs, {path: activations})`.
@@ -349,7 +349,7 @@ def dictionaries():
     )
 
 
-@topology("penalised layer is an output, losses by name")
+@topology("penalized layer is an output, losses by name")
 def target_is_an_output():
     inputs = keras.Input((FEATURES,))
     hidden = layers.Dense(3, activation="relu", name="target")(inputs)
@@ -764,7 +764,7 @@ def call_arguments():
 
 @keras.saving.register_keras_serializable(package="tests")
 class Block(layers.Layer):
-    """A composite layer, penalised as a whole."""
+    """A composite layer, penalized as a whole."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -943,7 +943,7 @@ def dtype_policy(policy):
 
 
 def application(make, size, names):
-    # In float32 normalisation over the few values of a small batch enlarges
+    # In float32 normalization over the few values of a small batch enlarges
     # the rounding of dozens of layers to percents of the gradient. Keras's
     # BatchNormalization computes in float32 even so, hence the tolerances.
     with dtype_policy("float64"):
@@ -1192,7 +1192,7 @@ def policies_by_layer():
     return vector_case(inputs, outputs, {"first": first, "second": second})
 
 
-# Low-rank adaptation and quantisation
+# Low-rank adaptation and quantization
 
 
 def adapted(layer):
@@ -1247,7 +1247,7 @@ def quantized_before():
     return case
 
 
-@topology("Dense quantised to int8 after attaching")
+@topology("Dense quantized to int8 after attaching")
 def quantized_after():
     return dense_target(
         after=lambda model: model.get_layer("target").quantize("int8")
@@ -1261,9 +1261,9 @@ def quantized_einsum_before():
     return case
 
 
-@topology("whole model quantised to int8 after attaching")
+@topology("whole model quantized to int8 after attaching")
 def quantized_model():
-    # Keras warns of every other layer that it cannot quantise it.
+    # Keras warns of every other layer that it cannot quantize it.
     return einsum_target(
         after=lambda model: model.quantize("int8", filters="target|dense")
     )
@@ -1274,7 +1274,7 @@ def quantized_model():
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """A row of the support table for what cannot be penalised.
+    """A row of the support table for what cannot be penalized.
 
     Attributes:
         name: Id of the row.

@@ -259,8 +259,8 @@ def test_hparams_parse_back():
 def test_trial_names_tell_runs_apart(tmp_path, monkeypatch):
     name = hparams_row.trial_name
     names = [
-        name(tmp_path / place / "l2=0.1", run)
-        for place in "ab"
+        name(tmp_path / spec / "l2=0.1", run)
+        for spec in "ab"
         for run in ("actpen", "actpen-2")
     ]
     assert len(set(names)) == 4

@@ -42,11 +42,11 @@ def test_names_and_numbers_are_those_of_the_tab():
         "SMALLEST_RATE",
     ):
         assert getattr(tab_data, name) == getattr(schema, name)
-    for place in (OUTPUT, BEFORE):
-        kind, path = tags.kind(place), "a/b"
-        assert tab_data.units_tag(path, place) == schema.units_tag(kind, path)
-        assert tab_data.values_tag(path, place) == schema.values_tag(kind, path)
-        assert tags.statistic_tag("mean", path, place) == (
+    for spec in (OUTPUT, BEFORE):
+        kind, path = tags.kind(spec), "a/b"
+        assert tab_data.units_tag(path, spec) == schema.units_tag(kind, path)
+        assert tab_data.values_tag(path, spec) == schema.values_tag(kind, path)
+        assert tags.statistic_tag("mean", path, spec) == (
             schema.statistic_tag("mean", kind, path)
         )
 
@@ -144,8 +144,8 @@ def test_a_unit_that_fired_once_is_not_stored_as_never():
     assert list(tab_data.units("d", OUTPUT, StatisticsSnapshot())) == []
 
 
-def layer_watched_at(*places):
-    return SimpleNamespace(actpen=SimpleNamespace(places=places))
+def layer_watched_at(*specs):
+    return SimpleNamespace(actpen=SimpleNamespace(specs=specs))
 
 
 def test_positions_are_in_the_order_of_the_document():
