@@ -27,6 +27,7 @@ LAYERS = Path(keras.__file__).parent / "src" / "layers"
 # Beginnings of what PenalizedLayer says of outputs that it refuses.
 REFUSED = {
     "Expected a layer with a float output": "the output is no float tensor",
+    "Expected a layer with a dense output": "the output is no dense tensor",
 }
 
 
