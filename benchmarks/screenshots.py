@@ -4,7 +4,7 @@
     python -m keras_actpen demo --sweep --log-dir sweep
     python benchmarks/screenshots.py logs sweep
 
-writes scalars.png, histograms.png and hparams.png to benchmarks/results.
+writes activations.png, layer.png and hparams.png to benchmarks/results.
 """
 
 import argparse
@@ -15,18 +15,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "browser"))
 
 import tensorboard_pages  # noqa: E402, the path above has it
+from activations_tab import ActivationsTab  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402, beside its user
 
-RUNS = ("actpen/hparams", "actpen/train", "actpen/validation")
-SCALARS = (
-    "Overview/penalty_share",
-    "Overview/penalty_total",
-    "Overview/task_loss",
-    "activation.dead_fraction/dense_4",
-    "activation.zero_fraction/dense_4",
-    "metric/accuracy",
-)
-HISTOGRAMS = ("activation.values/dense_4",)
+RUNS = ("actpen/train", "plain/actpen/train")
 COEFFICIENT = "dense_4/l1"
 
 
@@ -45,14 +37,17 @@ def main() -> None:
 def take_pictures_of_training(
     browser: Browser, log_dir: str, output: Path
 ) -> None:
+    penalized, plain = RUNS
+    both = {"run": penalized, "with": plain}
     with tensorboard_pages.serve(log_dir, RUNS) as url:
-        pages = tensorboard_pages.TensorBoardPages(browser, url, timeout=60)
-        pages.scalars(SCALARS, "Overview|fraction|accuracy")
-        pages.show_outliers()
-        pages.save_screenshot(output / "scalars.png", 1400, 1075)
-        pages.histograms(HISTOGRAMS, "")
-        pages.enlarge("tf-histogram-loader")
-        pages.save_screenshot(output / "histograms.png", 1400, 690)
+        for name, height, state in (
+            ("activations.png", 1560, {"page": "overview", **both}),
+            ("layer.png", 1700, {"page": "layer", "layer": "dense_4", **both}),
+        ):
+            tab = ActivationsTab(browser, url, (1400, height))
+            tab.open(**state)
+            tab.page.screenshot(path=output / name)
+            tab.close()
 
 
 def take_picture_of_sweep(browser: Browser, log_dir: str, output: Path) -> None:

@@ -92,7 +92,8 @@ def original_graph(
     """
     in_place_of: dict[int, Tensor] = {}
     placed: dict[int, Any] = {}
-    for node in calls_of(model):
+    nodes = calls_of(model)
+    for node in nodes:
         if node.is_input or id(node.operation) not in moved:
             in_place_of.update((id(one), one) for one in node.outputs)
             continue
@@ -102,12 +103,23 @@ def original_graph(
         root = placed[id(node.operation)] = root_of(new)
         given = node.arguments.fill_in(in_place_of)
         found = [one for one in root._inbound_nodes if _is_call(one, given)]
-        if not found:
+        number = _number_among_equals(node, nodes)
+        if number >= len(found):
             return None
         in_place_of.update(
-            zip(map(id, node.outputs), found[0].outputs, strict=True)
+            zip(map(id, node.outputs), found[number].outputs, strict=True)
         )
     return [in_place_of[id(one)] for one in graph_of(model).outputs], placed
+
+
+def _number_among_equals(node: Any, nodes: list[Any]) -> int:
+    """How many calls of a graph before this one are of the same arguments."""
+    calls = node.operation._inbound_nodes
+    given = (node.arguments.args, node.arguments.kwargs)
+    return sum(
+        one in nodes and _is_call(one, given)
+        for one in calls[: calls.index(node)]
+    )
 
 
 def _is_call(node: Any, given: tuple[Any, Any]) -> bool:

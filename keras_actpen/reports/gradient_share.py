@@ -37,12 +37,13 @@ def penalty_gradient_share(
     Example:
     >>> from keras_actpen import attach_penalty
     >>> model = keras.Sequential([
-    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")])
-    >>> model = attach_penalty(model, "relu", l2=0.5)
+    ...     keras.Input((2,)), keras.layers.Dense(
+    ...         2, "relu", kernel_initializer="identity", name="hidden")])
+    >>> model = attach_penalty(model, "hidden", l2=0.5)
     >>> model.compile("sgd", "mse")
     >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
     >>> penalty_gradient_share(model, x, y)
-    {'relu/l2': 1.0}
+    {'hidden/l2': 1.0}
 
     Args:
         model: A compiled model with penalized layers.
@@ -109,10 +110,11 @@ def suggest_coefficient(
 
     Example:
     >>> model = keras.Sequential([
-    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")])
+    ...     keras.Input((2,)), keras.layers.Dense(
+    ...         2, "relu", kernel_initializer="identity", name="hidden")])
     >>> model.compile("sgd", "mse")
     >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
-    >>> suggest_coefficient(model, "relu", x, y, "l2", share=0.5)
+    >>> suggest_coefficient(model, "hidden", x, y, "l2", share=0.5)
     0.25
 
     Args:

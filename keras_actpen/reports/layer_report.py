@@ -131,7 +131,7 @@ def _table(report: PenaltyReport) -> LayerTable:
     if any(layer.unjudged for layer in report.layers):
         table.notes.append(
             "There are too few samples to judge which units are dead: it takes "
-            f"{SAMPLES_TO_BE_DEAD} a unit."
+            f"{SAMPLES_TO_BE_DEAD} per unit."
         )
         nothing = "No other findings."
     table.notes += sentences(report.findings) or [nothing]

@@ -14,6 +14,7 @@ import numpy as np
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.penalties.formula import formula_of
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
 from keras_actpen.tensorboard import events, tags
@@ -87,7 +88,7 @@ def _layer(path: str, layer: PenalizedLayer) -> dict[str, Any]:
                 "name": name,
                 "on": str(term.spec),
                 "penalty": without_noise(repr(term.penalty)),
-                "formula": getattr(term.penalty, "formula", ""),
+                "formula": formula_of(term.penalty),
                 "coefficient": _number(
                     shortest(layer.actpen.coefficients[name])
                 ),

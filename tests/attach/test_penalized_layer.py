@@ -74,7 +74,7 @@ def test_in_a_sequential_model():
         assert term == pytest.approx(0.1 * np.sum(h**2) / len(x), rel=1e-5)
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package="test_penalized_layer")
 class Block(layers.Layer):
     """Builds its layers in its own `build`."""
 

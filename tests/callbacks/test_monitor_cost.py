@@ -230,7 +230,9 @@ def test_max_overhead_instead_of_statistics_freq():
 def watched():
     """A tanh layer, whose input is passed through, and its activations."""
     inputs = keras.Input((FEATURES,))
-    hidden = layers.Activation("tanh", name="hidden")(inputs)
+    hidden = layers.Dense(
+        FEATURES, "tanh", kernel_initializer="identity", name="hidden"
+    )(inputs)
     outputs = layers.Dense(2, name="head")(hidden)
     model = attach_penalty(keras.Model(inputs, outputs), "hidden", l2=0.01)
     model.compile(

@@ -220,6 +220,8 @@ def test_a_copy_holds_the_arguments_alone(tmp_path):
         "statistics": ("kurtosis",),
         "validation_statistics": False,
         "images": False,
+        "dead_after": None,
+        "verbose_terms": False,
         "alerts": {"dead": 0.9},
         "on_finding": print,
     }

@@ -275,8 +275,8 @@ def test_more_units_than_there_are():
     with pytest.raises(ValueError, match="target") as caught:
         fit(model, TargetController("l1", units + 0.5, "l0"))
     assert str(caught.value) == (
-        "Invalid value received for argument `target`. Expected a mean number "
-        f"of units that fire, at most the {units} of the term 'hidden/l1'. "
+        "Invalid value received for argument `target`. Expected a number of "
+        f"units that fire, at most the {units} units of the layer 'hidden'. "
         f"Received: target={units + 0.5}"
     )
     fit(model, TargetController("l1", units, "l0"))

@@ -242,7 +242,7 @@ def test_names_on_the_text_page(odd_names):
     # Nothing that a name could have brought.
     assert page.tags == {
         *("p", "table", "thead", "tbody", "tr", "th", "td"),
-        *("ul", "li", "strong"),
+        *("ul", "li", "strong", "code"),
     }
     assert not page.attributes
 

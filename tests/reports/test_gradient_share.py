@@ -345,7 +345,11 @@ def test_errors():
     with pytest.raises(ValueError, match="Did you mean 'hidden'"):
         suggest_coefficient(model, "hiden", x, y, "l2")
     dropout = keras.Sequential(
-        [keras.Input((2,)), layers.Dropout(0.5, name="dropout")]
+        [
+            keras.Input((2,)),
+            layers.Dense(2),
+            layers.Dropout(0.5, name="dropout"),
+        ]
     )
     dropout.compile("sgd", "mse", **QUICK)
     with pytest.raises(

@@ -160,7 +160,8 @@ def test_shares_that_are_not_known(why):
     assert term.value == pytest.approx(expected, rel=1e-6)
     assert " ".join(str(report).split()).endswith(
         "Shares of the loss and of the gradient are not known: they need a "
-        "compiled model and the targets `y`. No findings."
+        "compiled model and the targets `y`. There are too few samples to "
+        "judge which units are dead: it takes 100 per unit. No other findings."
     )
 
 
@@ -188,7 +189,7 @@ def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
     assert row.strip("│").split("│")[-1].strip() == "too few samples"
     assert str(report).splitlines()[-2:] == [
         "There are too few samples to judge which units are dead: it takes "
-        "100 a unit.",
+        "100 per unit.",
         "No other findings.",
     ]
     x, y = data(100)
