@@ -28,6 +28,9 @@ class Attachment:
             known, or None where calls differ.
         coefficients: The coefficients by the names of the terms.
         calls: The calls that the loss may still be asked for.
+        session: What records the model of which the layer is the first
+            penalized one, kept for the next `fit` to compile nothing anew.
+        states: What hands its variables through the model's steps.
         is_saved: Whether the `.keras` file that is being written has the
             terms.
         is_made_again: Whether the class that holds the layer attaches them
@@ -49,13 +52,20 @@ class Attachment:
             Coefficients(terms) if terms else {}
         )
         self.calls = DeferredLosses()
+        self.session: Any = None
+        self.states: list[Any] = []
         self.is_saved = False
         self.is_made_again: bool = is_made_again
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Device state."""
+        """The coefficients."""
         return [self.coefficients.variable] if self.terms else []
+
+    @property
+    def state_variables(self) -> list[keras.Variable]:
+        """What is there for as long as the model is recorded."""
+        return [variable for one in self.states for variable in one.variables]
 
     def observe(
         self,

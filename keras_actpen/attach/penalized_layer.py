@@ -112,10 +112,15 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """State of the layer and, but for an export, of the coefficients."""
+        """Those of the layer and, but for an export, of what is attached."""
         if internals.is_exporting():
             return super().variables
-        return [*super().variables, *self.actpen.variables]
+        attached = self.actpen
+        return [
+            *super().variables,
+            *attached.variables,
+            *attached.state_variables,
+        ]
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from keras_actpen import backend, internals
+from keras_actpen import backend
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.instrumentation.host_state import (
@@ -124,7 +124,7 @@ class RunState:
         return found
 
     def device_states(self) -> list[DeviceState]:
-        """The layers that hold the variables."""
+        """What holds the variables."""
         states = [*self.totals.values(), self.since_fired, *self._of_period()]
         return [one for one in states if isinstance(one, DeviceState)]
 
@@ -159,13 +159,14 @@ class RunState:
 
     def install(self) -> None:
         """Hand the state through the steps of the model."""
-        for one in self.device_states():
-            internals.track(self._holder(), one)
+        states = self._states_of_model()
+        states += [one for one in self.device_states() if one not in states]
 
     def uninstall(self) -> None:
         """Undo `install`."""
-        for one in self.device_states():
-            internals.untrack(self._holder(), one)
+        states, own = self._states_of_model(), self.device_states()
+        states[:] = [one for one in states if one not in own]
 
-    def _holder(self) -> PenalizedLayer:
-        return next(iter(self.layers.values()))
+    def _states_of_model(self) -> list[DeviceState]:
+        # Of the first layer: not its own, which plain models share.
+        return next(iter(self.layers.values())).actpen.states

@@ -82,18 +82,16 @@ class Session:
                 "KERAS_NNX_ENABLED=false. Received: a callback that records "
                 f"model {model.name!r}, with KERAS_NNX_ENABLED=true"
             )
-        # Kept with the model, for a later `fit` to compile nothing anew, and
-        # not on it, because surgery hands a model's attributes on.
-        attributes = vars(next(iter(layers.values())))
-        session = attributes.get("_recording_session")
+        # Not on the model, because a rebuilt one gets its attributes.
+        attached = next(iter(layers.values())).actpen
+        session = attached.session
         if (
             session is None
             or session.model is not model
             or session.layers != layers
             or session.state.is_on_host != backend.is_on_host()
         ):
-            session = cls(model, layers)
-            attributes["_recording_session"] = session
+            session = attached.session = cls(model, layers)
         return session
 
     def record_also(self, names: Iterable[str]) -> None:

@@ -19,9 +19,6 @@ from keras_actpen.internals.layers import (
     entry_of_replica,
     inner_layers,
     own_losses,
-    track,
-    unlocked,
-    untrack,
 )
 from keras_actpen.internals.losses import compute_loss_watched
 from keras_actpen.internals.models import (
@@ -96,12 +93,9 @@ __all__ = [
     "serialized_for_sharing",
     "share_compile_state",
     "stateless_scope",
-    "track",
     "trainable_in_front",
     "try_out",
     "twin_class",
-    "unlocked",
-    "untrack",
     "unwrap_reported_logs",
     "wrap_reported_logs",
 ]

@@ -84,15 +84,3 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
     finally:
         if locked:
             layer._tracker.lock()
-
-
-def track(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
-    """Make `child` a sub-layer of the built `layer`, under no attribute."""
-    with unlocked(layer):
-        layer._tracker.track(child)
-
-
-def untrack(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
-    """Undo `track`."""
-    with unlocked(layer):
-        layer._tracker.untrack(child)

@@ -20,25 +20,14 @@ _POWERS_OF_TWO = 2.0 ** np.arange(-126, 127).astype("float32")
 class DeviceState(keras.layers.Layer):
     """Variables that the steps of a model hand through and write.
 
-    A layer only so that a layer that tracks it hands its variables through
-    the compiled step; it is never called. Its state shows in `variables`
-    alone: not in `weights`, `count_params()` or weight files.
+    A layer only so that it knows its variables; it is never called, and no
+    layer of a model. A `PenalizedLayer` shows them in `variables` alone: not
+    in `weights`, `count_params()` or weight files.
     """
 
     def __init__(self, name: str | None = None):
         super().__init__(name=name)
         self.built = True
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        """Empty: the state is not part of the model."""
-        return []
-
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        """Save nothing."""
-
-    def load_own_variables(self, store: dict[str, Any]) -> None:
-        """Load nothing."""
 
     def reset(self) -> None:
         """Forget everything seen, on all replicas."""

@@ -18,6 +18,7 @@ from models import (
 )
 
 from keras_actpen import PenalizedLayer, attach_penalty, internals, penalties
+from keras_actpen.internals.layers import unlocked
 
 
 def test_wrapper_opens_no_name_scope():
@@ -137,23 +138,21 @@ def test_is_writing_keras_file(tmp_path):
     assert not internals.is_writing_keras_file()
 
 
-def test_track_and_untrack():
+def test_unlocked():
     owner, child = layers.Dense(2), layers.Dense(3, name="child")
     owner.build((None, 2))
     child.build((None, 2))
     with pytest.raises(ValueError, match="already built"):
         owner.child = child
-    internals.track(owner, child)
+    with unlocked(owner):
+        owner.child = child
     assert len(owner.variables) == 4
-    assert owner._tracker.locked
-    internals.untrack(owner, child)
-    assert len(owner.variables) == 2
     assert owner._tracker.locked
 
 
 def test_unlocked_leaves_an_unbuilt_layer_open():
     layer = layers.Dense(2)
-    with internals.unlocked(layer):
+    with unlocked(layer):
         pass
     assert not layer._tracker.locked
 

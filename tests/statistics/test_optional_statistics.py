@@ -187,12 +187,6 @@ def test_counts_are_exact_beyond_int32():
     assert upper * 2**20 + lower == 2**44 + 2**20 - 1 + 3 * UNITS
 
 
-def test_state_is_no_part_of_a_model():
-    for state in states().values():
-        assert state.variables
-        assert state.weights == []
-
-
 @pytest.mark.parametrize(
     ("activation", "ends"),
     [
