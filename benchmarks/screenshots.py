@@ -41,8 +41,8 @@ def take_pictures_of_training(
     both = {"run": penalized, "with": plain}
     with tensorboard_pages.serve(log_dir, RUNS) as url:
         for name, height, state in (
-            ("activations.png", 1560, {"page": "overview", **both}),
-            ("layer.png", 1700, {"page": "layer", "layer": "dense_4", **both}),
+            ("activations.png", 1400, {"page": "overview", **both}),
+            ("layer.png", 1520, {"page": "layer", "layer": "dense_4", **both}),
         ):
             tab = ActivationsTab(browser, url, (1400, height))
             tab.open(**state)

@@ -298,9 +298,9 @@ def test_report(sample, monkeypatch):
 def test_pictures_exist():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", documents.TEXT)
     assert [picture.rpartition("/")[2] for picture in pictures] == [
-        "scalars.png",
+        "activations.png",
+        "layer.png",
         "hparams.png",
-        "histograms.png",
     ]
     for page, text in documents.TEXTS.items():
         for link in re.findall(r"\]\((.*?)\)", text):

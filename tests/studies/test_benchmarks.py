@@ -482,7 +482,7 @@ def test_recorded_results_are_short():
     assert len(text.splitlines()) < 130
     assert {path.name for path in RESULTS.iterdir()} == {
         *("results.json", "results.md", "effects.json", "effects.md"),
-        *("effects.png", "scalars.png", "histograms.png", "hparams.png"),
+        *("effects.png", "activations.png", "layer.png", "hparams.png"),
     }
 
 
