@@ -93,6 +93,10 @@ class LayerTwin(Twin):
         # Keras (3.15) opens a scope twice for two different callers.
         return self._twin_root._open_name_scope()
 
+    def _track_variables(self) -> None:
+        # What torch knows as parameters is shared: not the twin's own.
+        self._twin_root._track_variables()
+
     def _replicate_for_data_parallel(self) -> Any:
         # `torch.nn.DataParallel` makes copies by `type(module).__new__`.
         replica = make_twin(

@@ -442,3 +442,16 @@ def test_torch_data_parallel(name):
     assert_same_arrays(
         [ops.convert_to_numpy(parallel(values))], [outputs_of(attached)]
     )
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch only")
+@pytest.mark.parametrize("asked_first", ["layer", "penalized"])
+def test_torch_parameters_are_the_layers(asked_first):
+    """A layer without weights collects them when it is asked for them."""
+    layer = layers.Reshape((FEATURES, 1))
+    penalized = PenalizedLayer(layer, "l2")
+    penalized(data()[0])
+    both = [layer, penalized]
+    for one in both if asked_first == "layer" else reversed(both):
+        assert list(one.named_parameters()) == []
+        assert one.state_dict() == {}

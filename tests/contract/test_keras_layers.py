@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import keras
 from paths import ROOT, SUPPORT
 
 SLICE = (
@@ -11,6 +12,12 @@ SLICE = (
     "core/embedding_test.py",
     "core/masking_test.py",
     "normalization/layer_normalization_test.py",
+)
+# TensorFlow alone has ragged tensors.
+RAGGED = (
+    ["core/embedding_test.py::EmbeddingTest::test_ragged"]
+    if keras.backend.backend() == "tensorflow"
+    else []
 )
 
 
@@ -26,5 +33,7 @@ def test_slice_of_kerass_layer_tests():
     runs = re.search(r"'first runs': (\d+), 'second runs': (\d+)", done.stdout)
     assert runs is not None, done.stdout[-2000:]
     first, second = map(int, runs.groups())
-    # All have float outputs.
-    assert second == first > 5
+    refused = re.findall(r"refused, .*: (\S+)", done.stdout)
+    assert second + len(refused) == first > 5
+    # All others have dense outputs of floats.
+    assert refused == RAGGED
