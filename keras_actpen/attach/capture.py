@@ -9,7 +9,7 @@ import keras
 from keras import ops, tree
 
 from keras_actpen import internals
-from keras_actpen.backend.tensors import MaskedTensors, Tensor
+from keras_actpen.backend.tensors import MaskedTensors, Tensor, storage
 
 PLACES = ("output", "preactivation")
 
@@ -119,13 +119,14 @@ def observed_spec(
 def _is_tensor_to_tensor(
     args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
 ) -> bool:
-    """Whether a tensor, without a padding mask, gave one of floats."""
+    """Whether a tensor, without a padding mask, gave a dense one of floats."""
     return (
         len(args) == 1
         and ops.is_tensor(args[0])
         and ops.is_tensor(outputs)
         and kwargs.keys().isdisjoint(_PADDING_MASKS)
         and _is_float(outputs.dtype)
+        and storage(outputs) == "dense"
     )
 
 
@@ -213,15 +214,25 @@ def tensors_at(
         tensor = _chosen_output(layer, outputs, spec.output)
         chosen = [(tensor, internals.mask_of(tensor))]
     for tensor, _ in chosen:
-        if not _is_float(tensor.dtype):
-            dtype = keras.backend.standardize_dtype(tensor.dtype)
-            raise ValueError(
-                "Invalid value received for argument `layers`. Expected a "
-                "layer with a float output; target the layer behind it. "
-                f"Received: layer {layer.name!r} (of type "
-                f"{type(layer).__name__}), whose output has dtype {dtype}"
-            )
+        _check_tensor(layer, tensor)
     return chosen
+
+
+def _check_tensor(layer: keras.layers.Layer, tensor: Tensor) -> None:
+    """Refuse a tensor that holds no floats, or not one at each position."""
+    if not _is_float(tensor.dtype):
+        expected = "float output; target the layer behind it"
+        found = f"has dtype {keras.backend.standardize_dtype(tensor.dtype)}"
+    elif (kind := storage(tensor)) != "dense":
+        expected = "dense output; target the Dense or other layer behind it"
+        found = f"is a {kind} tensor"
+    else:
+        return
+    raise ValueError(
+        "Invalid value received for argument `layers`. Expected a layer with "
+        f"a {expected}. Received: layer {layer.name!r} (of type "
+        f"{type(layer).__name__}), whose output {found}"
+    )
 
 
 def _is_float(dtype: Any) -> bool:

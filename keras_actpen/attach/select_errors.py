@@ -51,18 +51,18 @@ def hidden(available: list[LayerRef]) -> Iterator[tuple[LayerRef, LayerRef]]:
     seen = {id(owner) for owner in owners}
     for ref in available:
         seen |= {id(ref.layer), id(unwrapped(ref.layer))}
-    for ref in available:
-        if unwrapped(ref.layer) in owners:
+    for outer in available:
+        if unwrapped(outer.layer) in owners:
             continue
-        queue = [LayerRef(ref.path, unwrapped(ref.layer), ref.owner)]
+        queue = [LayerRef(outer.path, unwrapped(outer.layer), outer.owner)]
         for ref in queue:
             for layer in _sublayers(ref.layer):
                 if id(layer) in seen:
                     continue
                 seen.add(id(layer))
                 path = f"{ref.path}/{layer.name}"
-                queue.append(LayerRef(path, layer, ref.owner))
-                yield queue[-1], ref
+                queue.append(LayerRef(path, layer, outer.owner))
+                yield queue[-1], outer
 
 
 def shown(entry: Any) -> str:
@@ -105,15 +105,15 @@ def is_input(
 ) -> ValueError:
     """The error of an input layer."""
     tensors = {id(tensor) for tensor in keras.tree.flatten(ref.layer.output)}
-    inside = [ref for ref in available if ref.owner is ref.owner]
+    inside = [one for one in available if one.owner is ref.owner]
     after = inside[:1]
-    for ref in inside:
+    for one in inside:
         try:
-            read = keras.tree.flatten(ref.layer.input)
+            read = keras.tree.flatten(one.layer.input)
         except (AttributeError, ValueError):  # never called on a KerasTensor
             continue
         if any(id(tensor) in tensors for tensor in read):
-            after = [ref]
+            after = [one]
             break
     return invalid(
         "a layer that computes something, inputs cannot be penalized",

@@ -200,7 +200,7 @@ class MonitoredFit:
                 recorded["train"].means,
                 number(logs.get("loss")),
                 recorded["train"].snapshots,
-                self._session.checks.facts(),
+                self._session.checks.facts_of_epoch(),
             )
             if self._runs is not None:
                 self._write_epoch(epoch, logs, recorded, findings)

@@ -25,8 +25,6 @@ class StepChecks:
         unused: By phase the paths of layers whose penalty the step computed
             or could have, and that no `train_step` or `compute_loss` asked
             for: it is not in the loss.
-        not_called: Paths of layers that a step did not call although it
-            called the model.
         frozen: Paths of layers in front of whose penalty nothing was
             trainable when the training began.
     """
@@ -37,8 +35,9 @@ class StepChecks:
         self.model = model
         self.layers = layers
         self.unused: dict[str, set[str]] = {"train": set(), "test": set()}
-        self.not_called: set[str] = set()
         self.frozen: list[str] = []
+        # What the training steps that called the model have called of it.
+        self._called: set[str] | None = None
         # Replicas are traced in threads, in turns: what the first of them puts
         # in front of the model stays until the last one is done.
         self._running = 0
@@ -53,12 +52,17 @@ class StepChecks:
         self.frozen = frozen_layers(self.model, penalized)
 
     def facts(self) -> dict[str, Collection[str]]:
-        """What is true of the layers: their paths by the kind of finding."""
-        return {
-            "unused": self.unused["train"],
-            "not_called": self.not_called,
-            "frozen": self.frozen,
-        }
+        """What one step shows: paths of layers by the kind of finding."""
+        return {"unused": self.unused["train"], "frozen": self.frozen}
+
+    def facts_of_epoch(self) -> dict[str, Collection[str]]:
+        """What the steps of an epoch show, as `facts`.
+
+        A step that goes round a layer shows nothing: the next one may call it.
+        """
+        called = self.layers if self._called is None else self._called
+        not_called = [path for path in self.layers if path not in called]
+        return {**self.facts(), "not_called": not_called}
 
     def unused_keys(self, phase: str) -> set[str]:
         """Keys in `logs` of the terms that are not in the loss of a phase."""
@@ -88,10 +92,11 @@ class StepChecks:
             if layer.actpen.terms and id(layer) in called - asked
         }
         if recorder.model_called and recorder.phase == "train":
-            self.not_called |= {
+            self._called = self._called or set()
+            self._called |= {
                 path
                 for path, layer in self.layers.items()
-                if id(layer) not in called
+                if id(layer) in called
             }
 
     def _enter(self) -> None:

@@ -129,7 +129,12 @@ def carry_over(
     attributes = {**vars(old), **vars(old).get("_modules", {})}
     present = {**vars(new), **vars(new).get("_modules", {})}
     for name, value in attributes.items():
-        if name not in present and name not in _OWN_ATTRIBUTES:
+        if name in present or name in _OWN_ATTRIBUTES:
+            continue
+        if _holds_itself(value):
+            # Keras (3.15) tracks it as it grows, and never again.
+            vars(new)[name] = value
+        else:
             setattr(new, name, mapped(value))
     # Nothing but its outputs may leave a rematerialized call, on JAX, so no
     # penalty either. The layers inside keep their own modes.
@@ -140,6 +145,16 @@ def carry_over(
             vars(new)[name] = vars(old)[name]
     if isinstance(new, RebuiltModel):
         own(new, _rebuilt_from=original_of(old))
+
+
+def _holds_itself(value: Any, *outer: Any) -> bool:
+    """Whether a container is among all that it holds."""
+    if not isinstance(value, list | tuple | dict):
+        return False
+    if any(value is one for one in outer):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return any(_holds_itself(item, value, *outer) for item in items)
 
 
 def share_compile_state(old: keras.Model, new: keras.Model) -> None:

@@ -36,7 +36,7 @@ FACTS: dict[str, str] = {
         "the penalty is not in the loss"
     ),
     "not_called": (
-        "the layer was not called in a step of the model; its penalty is 0 "
+        "the layer was not called in any step of the model; its penalty is 0 "
         "(does the model's code call another object, or go round it?)"
     ),
     "frozen": (

@@ -29,6 +29,8 @@ from keras_actpen import (
     watch_activations,
 )
 
+BACKEND = keras.backend.backend()
+
 
 def state_of(model, x):
     """Everything that a half-finished change would show in."""
@@ -323,6 +325,82 @@ def test_output_that_is_not_float():
         "bins",
         l2=0.1,
     )
+
+
+def not_dense(layer, kind):
+    return (
+        "Invalid value received for argument `layers`. Expected a layer with "
+        "a dense output; target the Dense or other layer behind it. Received: "
+        f"layer 'target' (of type {layer}), whose output is a {kind} tensor"
+    )
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras has no sparse ones there")
+def test_sparse_output_that_the_graph_tells_of():
+    inputs = keras.Input((FEATURES,), sparse=True)
+    x = layers.Identity(name="target")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert_refused(
+        ValueError, not_dense("Identity", "sparse"), model, "target", l2=0.1
+    )
+
+
+class Sparse(layers.Layer):
+    """Puts out a sparse tensor, of which its graph does not tell."""
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def call(self, x):
+        if BACKEND == "torch":
+            return x.to_sparse()
+        if BACKEND == "jax":
+            from jax.experimental import sparse
+
+            return sparse.BCOO.fromdense(x)
+        import tensorflow as tf
+
+        return tf.sparse.from_dense(x)
+
+
+class Ragged(layers.Layer):
+    """Puts out a ragged tensor."""
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def call(self, x):
+        if BACKEND == "torch":
+            import torch
+
+            rows = [x[0], x[1][:2]]
+            return torch.nested.nested_tensor(rows, layout=torch.jagged)
+        import tensorflow as tf
+
+        return tf.RaggedTensor.from_tensor(x, lengths=[FEATURES, 2])
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (Sparse, "sparse"),
+        pytest.param(
+            Ragged,
+            "ragged",
+            marks=pytest.mark.skipif(
+                BACKEND == "jax", reason="JAX has no ragged tensors"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("output", [0, "all"])
+def test_tensor_that_is_not_dense_in_a_call(layer, kind, output):
+    penalized = PenalizedLayer(layer(name="target"), "l2", output=output)
+    with pytest.raises(ValueError) as caught:
+        penalized(data()[0][:2])
+    assert str(caught.value) == not_dense(layer.__name__, kind)
+    # A pass without a penalty is left to itself.
+    penalized.wrapped_layer(data()[0][:2])
 
 
 @pytest.mark.parametrize("build", [sequential, functional, subclassed])

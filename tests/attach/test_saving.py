@@ -308,7 +308,7 @@ def test_fresh_process(tmp_path):
                 keras_actpen.penalty_terms(model, x),
                 {
                     path: [
-                        [name, t.place.on, t.place.output, l.coefficients[name]]
+                        [name, t.spec.on, t.spec.output, l.coefficients[name]]
                         for name, t in l.terms.items()
                     ]
                     for path, l in keras_actpen.penalized_layers(model).items()

@@ -841,6 +841,17 @@ def test_users_class_keeps_attributes_and_methods():
     assert not hasattr(model, "steps_seen")
 
 
+def test_users_class_keeps_a_list_that_holds_itself():
+    model = of_users_class()
+    model.ring = [1]
+    model.ring.append(model.ring)
+    attached = attach_penalty(model, "dense_4", l2=0.1)
+    assert attached.ring[0] == 1
+    assert attached.ring[1] is attached.ring
+    back = detach_penalty(attached)
+    assert back.ring[1] is back.ring
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Autoencoder(keras.Model):
     """Holds its parts as attributes and in containers."""

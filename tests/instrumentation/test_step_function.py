@@ -580,7 +580,10 @@ def test_a_look_before_the_step():
 
 
 def test_a_layer_that_is_called_in_some_steps_only():
-    """The terms are what is in the loss, beside those of others or not."""
+    """The terms are what is in the loss, beside those of others or not.
+
+    Nor is it a finding that the first step has not called the layer.
+    """
 
     class Alternating(keras.Model):
         steps = 0
