@@ -181,8 +181,9 @@ class PenaltyMonitor(CopyableCallback):
         """What each unit did in the last epoch, by the path of its layer.
 
         `rate` is that of the instrumented steps, `since_fired` that of all
-        steps of the training; `rms` is there with
-        `statistics=("unit_rms",)`, `mean` and `max` are not.
+        steps of the training, and 0 if the unit fired anywhere in the last
+        one; `rms` is there with `statistics=("unit_rms",)`, `mean` and `max`
+        are not.
         """
         return {} if self._fit is None else dict(self._fit.units)
 

@@ -19,6 +19,7 @@ from keras_actpen import (
     attach_penalty,
     backend,
     penalized_layers,
+    penalty_gradient_share,
     watch_activations,
 )
 from keras_actpen.statistics.alerts import Alerts
@@ -553,6 +554,22 @@ def test_a_penalty_in_front_of_which_nothing_is_trainable(tmp_path):
     # Thawed, it is as good as any.
     model.get_layer("encoder").trainable = True
     assert fit(compiled(model), PenaltyMonitor(None))[0] == []
+
+
+@pytest.mark.parametrize(
+    "paths", [["encoder", "encoder/dense_4"], ["encoder/dense_4", "encoder"]]
+)
+def test_a_frozen_layer_of_a_nested_model_that_is_penalized_too(paths):
+    model = nested()
+    model.get_layer("encoder").get_layer("dense_4").trainable = False
+    for path in paths:
+        model = attach_penalty(model, path, l2=1e-3)
+    messages, _ = fit(compiled(model), PenaltyMonitor(None))
+    assert messages == [f"encoder/dense_4: {FROZEN}"]
+    x, y = data()
+    shares = penalty_gradient_share(model, x, y)
+    assert shares["encoder/dense_4/l2"] == 0
+    assert shares["encoder/l2"] > 0
 
 
 def test_a_frozen_layer_behind_a_trainable_one():

@@ -48,7 +48,7 @@ def fit(model, *callbacks):
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_terms_of_a_nested_model_that_is_the_first_penalized_layer(kind):
     model = attach_penalty(nested(kind), "inner", l2=0.1)
-    history = fit(model, PenaltyMonitor(None))
+    history = fit(model, PenaltyMonitor(None, alerts=()))
     np.testing.assert_allclose(
         history["penalty/inner/l2"],
         [penalty_terms(model, X)["inner/l2"]],
@@ -71,12 +71,12 @@ def test_fits_that_alternate_between_models_of_the_same_layers_trace_once():
         attach_penalty(plain, "hidden", l2=1.0),
     ]
     for model in models:
-        fit(model, PenaltyMonitor(None))
+        fit(model, PenaltyMonitor(None, alerts=()))
     if keras.backend.backend() == "torch":  # runs it at every step
         return
     traces.clear()
     for model in 2 * models:
-        fit(model, PenaltyMonitor(None))
+        fit(model, PenaltyMonitor(None, alerts=()))
     assert traces == []
 
 
@@ -84,7 +84,7 @@ def test_layers_of_the_model_passed_in_keep_no_recorded_model(tmp_path):
     plain = dense()
     before = set(vars(plain.get_layer("hidden")))
     model = watch_activations(plain, "hidden")
-    fit(model, PenaltyMonitor(tmp_path))
+    fit(model, PenaltyMonitor(tmp_path, alerts=()))
     assert set(vars(plain.get_layer("hidden"))) == before
     gone = weakref.ref(model)
     del model
@@ -105,7 +105,7 @@ def test_state_is_in_the_variables_of_the_recorded_model_alone(tmp_path):
 
     fit(
         model,
-        PenaltyMonitor(tmp_path),
+        PenaltyMonitor(tmp_path, alerts=()),
         keras.callbacks.LambdaCallback(on_train_batch_begin=look),
     )
     assert found == {
