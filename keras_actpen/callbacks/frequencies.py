@@ -35,6 +35,21 @@ def check_frequency(
         )
 
 
+def check_update_freq(value: Any) -> str | int:
+    """`"epoch"`, or the steps from one point over batches to the next.
+
+    Raises:
+        TypeError: If `value` is neither an integer nor a string.
+        ValueError: If it is another string or below 1.
+    """
+    if value == "batch":
+        return 1
+    if value != "epoch":
+        expected = "'epoch', 'batch' or an integer"
+        check_frequency("update_freq", value, expected, 1)
+    return value
+
+
 def check_overhead(value: Any, statistics_freq: int) -> float | None:
     """A share between 0 and 1, or `None`, as it was passed.
 

@@ -11,6 +11,7 @@ from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_frequency,
     check_overhead,
+    check_update_freq,
 )
 from keras_actpen.callbacks.monitored_fit import MonitoredFit
 from keras_actpen.callbacks.short_progress_bar import shorten
@@ -142,15 +143,9 @@ class PenaltyMonitor(CopyableCallback):
         self.log_dir: str | None = (
             None if log_dir is None else check_log_dir(log_dir)
         )
-        if update_freq == "batch":
-            update_freq = 1
-        elif update_freq != "epoch":
-            check_frequency(
-                "update_freq", update_freq, "'epoch', 'batch' or an integer", 1
-            )
         check_frequency("histogram_freq", histogram_freq, "an integer", 0)
         check_frequency("statistics_freq", statistics_freq, "an integer", 0)
-        self.update_freq = update_freq
+        self.update_freq: str | int = check_update_freq(update_freq)
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq
         self.max_overhead: float | None = check_overhead(
