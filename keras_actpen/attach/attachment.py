@@ -51,7 +51,7 @@ class Attachment:
         self.coefficients: Coefficients | dict[str, float] = (
             Coefficients(terms) if terms else {}
         )
-        self.calls = DeferredLosses()
+        self.calls: DeferredLosses = DeferredLosses()
         self.session: Any = None
         self.states: list[Any] = []
         self.is_saved = False

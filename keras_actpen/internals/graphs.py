@@ -8,7 +8,6 @@ import keras
 import keras.src.models.functional
 from keras import tree
 from keras.src.ops.node import KerasHistory, Node
-from keras.src.ops.operation import Operation
 
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.observed_twin import ObservedTwin
@@ -27,7 +26,7 @@ def graph_of(model: keras.Model) -> Functional:
     return getattr(model, "_functional", model)
 
 
-def has_calls(operation: Operation) -> bool:
+def has_calls(operation: Any) -> bool:
     """Whether an operation is in any graph."""
     return bool(operation._inbound_nodes)
 

@@ -61,15 +61,15 @@ class LayerTwin(Twin):
     __slots__ = ()
 
     # What Keras calls on the object itself, beside `call`.
-    compute_output_spec = _of_root("compute_output_spec")
-    compute_output_shape = _of_root("compute_output_shape")
-    compute_mask = _of_root("compute_mask")
-    get_build_config = _of_root("get_build_config")
-    build_from_config = _of_root("build_from_config")
-    save_own_variables = _of_root("save_own_variables")
-    load_own_variables = _of_root("load_own_variables")
-    save_assets = _of_root("save_assets")
-    load_assets = _of_root("load_assets")
+    compute_output_spec: Any = _of_root("compute_output_spec")
+    compute_output_shape: Any = _of_root("compute_output_shape")
+    compute_mask: Any = _of_root("compute_mask")
+    get_build_config: Any = _of_root("get_build_config")
+    build_from_config: Any = _of_root("build_from_config")
+    save_own_variables: Any = _of_root("save_own_variables")
+    load_own_variables: Any = _of_root("load_own_variables")
+    save_assets: Any = _of_root("save_assets")
+    load_assets: Any = _of_root("load_assets")
 
     def _computed(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -173,7 +173,7 @@ def make_twin(root: Any, cls: type) -> Any:
 
 
 def twin_class(
-    root: Operation,
+    root: Any,
     mixin: type[Twin],
     slots: tuple[str, ...] = (),
     **namespace: Any,
@@ -249,7 +249,7 @@ def _answer(plain: type) -> property:
     return property(lambda self: plain)
 
 
-def plain_twin(operation: Operation) -> Any:
+def plain_twin(operation: Any) -> Any:
     """A twin that differs in nothing but its calls."""
     root = root_of(operation)
     plain = type(root)

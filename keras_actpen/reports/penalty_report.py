@@ -52,8 +52,9 @@ def penalty_report(
     >>> import numpy as np
     >>> from keras_actpen import attach_penalty
     >>> model = keras.Sequential([
-    ...     keras.Input((2,)), keras.layers.ReLU(name="relu")], name="tiny")
-    >>> model = attach_penalty(model, "relu", l2=0.5)
+    ...     keras.Input((2,)), keras.layers.Dense(
+    ...         2, "relu", kernel_initializer="identity", name="hidden")])
+    >>> model = attach_penalty(model, "hidden", l2=0.5)
     >>> model.compile("sgd", "mse")
     >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
     >>> report = penalty_report(model, x, y)

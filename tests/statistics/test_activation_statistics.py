@@ -573,32 +573,13 @@ def test_training_is_not_changed():
             x, x[:, :1], batch_size=8, epochs=3, verbose=0, shuffle=False
         )
         losses.append(history.history["loss"])
-        weights.append(model.get_weights())
+        weights.append(
+            [ops.convert_to_numpy(v) for v in model.trainable_variables]
+        )
     assert losses[0] == losses[1]
     assert losses[0][0] > losses[0][-1]
     for left, right in zip(*weights, strict=True):
         np.testing.assert_array_equal(left, right)
-
-
-def test_state_is_no_part_of_the_model(tmp_path):
-    watched, plain = small_model(), small_model(watched=False)
-    state = watched.get_layer("watch").statistics.variables
-    assert [tuple(v.shape) for v in state] == [(1, 7), (1, 36), (5,)]
-    assert {id(v) for v in state} <= {id(v) for v in watched.variables}
-    assert {id(v) for v in state} <= {
-        id(v) for v in watched.non_trainable_variables
-    }
-    assert watched.count_params() == plain.count_params() == 36
-    assert len(watched.get_weights()) == 4
-    watched.fit(normal(8, 5), normal(8, 1), verbose=0)
-    (before,) = watched.get_layer("watch").statistics.read()
-    assert before.count == 40
-    path = tmp_path / "model.weights.h5"
-    watched.set_weights([w + 1 for w in watched.get_weights()])
-    watched.save_weights(path)
-    watched.load_weights(path)
-    (after,) = watched.get_layer("watch").statistics.read()
-    assert_same(after, before)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="autograd of torch")
@@ -708,8 +689,10 @@ def test_replicas_are_merged(tmp_path):
     first, second, after_reset = results
     assert first[2] == x.size
     assert second[2] == 2 * x.size
-    for values, histogram, _ in (first, second, after_reset):
-        assert_values(values, expected(x))
+    for values, histogram, count in (first, second, after_reset):
+        # As many positions as there were since the reset.
+        window = {"dead_window": count / 5}
+        assert_values(values, expected(x) | window)
         np.testing.assert_array_equal(histogram, buckets(x[16:]))
     assert after_reset == first
     # The same batches three times over.

@@ -116,6 +116,7 @@ def test_a_live_server_loses_nothing_of_either_callback(tmp_path, load_fast):
         assert runs == {
             "train",
             "validation",
+            "actpen/hparams",
             "actpen/train",
             "actpen/validation",
         }
