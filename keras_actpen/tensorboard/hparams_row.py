@@ -76,8 +76,12 @@ def metrics(
         reported: Losses and metrics by phase.
         recorded: What has been recorded in training.
     """
-    for phase, prefix in (("validation", "val_"), ("train", "")):
-        for _, name, value in numbers(reported[phase]):
+    # The page shows no more than five metrics at first.
+    phase, prefix = ("train", "")
+    if reported["validation"]:
+        phase, prefix = ("validation", "val_")
+    for _, name, value in numbers(reported[phase]):
+        if name != "learning_rate":
             yield _metric(f"{prefix}{name}", value, f"{phase}: {name}")
     if recorded.means:
         total = sum(recorded.in_loss.values())

@@ -287,9 +287,6 @@ SESSION = {"_hparams_/session_start_info", "_hparams_/session_end_info"}
 ROW = {
     "hparams/val_loss",
     "hparams/val_mae",
-    "hparams/loss",
-    "hparams/mae",
-    "hparams/learning_rate",
     "hparams/penalty_total",
     "hparams/zeros dense_4",
     "hparams/zeros head",
