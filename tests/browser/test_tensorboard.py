@@ -15,7 +15,7 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 from keras_actpen.demo import demo
 
 pytestmark = [
-    # Waits for more cards than the window of the browser holds.
+    # test_time_series_draws_every_run[train] does not end since 0.1.0.
     pytest.mark.skip(reason="to be adapted to the curves that are new"),
     pytest.mark.browser,
     pytest.mark.one_backend,
