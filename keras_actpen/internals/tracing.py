@@ -44,6 +44,20 @@ def output_spec(
     return keras_backend.compute_output_spec(below_root, *args, **kwargs)
 
 
+def traced_spec(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """`output_spec`, with sizes in the place of unknown ones where it must.
+
+    Not every layer can be traced on JAX without the size of the batch.
+    """
+    try:
+        return output_spec(function, args, kwargs)
+    except Exception:
+        known = tree.map_structure(_with_known_sizes, (args, kwargs))
+        return output_spec(function, *known)
+
+
 def try_out(function: Callable[..., Any], *args: Any) -> None:
     """Trace `function` on symbolic tensors for its errors alone."""
     if keras.backend.backend() == "torch":
