@@ -60,9 +60,7 @@ def observed_spec(
     kwargs: dict[str, Any],
 ) -> tuple[Any, Watched]:
     """Specs of what `observed_call` returns, for symbolic arguments."""
-    if not isinstance(layer, keras.Model) and all(
-        spec.on != "preactivation" for spec in specs
-    ):
+    if all(spec.on != "preactivation" for spec in specs):
         # Most layers know it without being traced, which takes longer.
         outputs = layer.compute_output_spec(*args, **kwargs)
         return outputs, watched_at(specs, layer, outputs, args, kwargs)
@@ -79,8 +77,6 @@ def observed_spec(
         spec: [(one, mask_for(one, None, padding)) for one in tensors]
         for spec, tensors in zip(specs, found, strict=True)
     }
-    if isinstance(layer, keras.Model):
-        return outputs, watched
     return layer.compute_output_spec(*args, **kwargs), watched
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_actpen.attach.layer_refs import LayerRef, layer_refs
+from keras_actpen.attach.layer_refs import LayerRef, all_refs
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.select import select
 
@@ -25,13 +25,9 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
         Dictionary from path to `PenalizedLayer`, in model order.
     """
     found = PenalizedLayers(model)
-    for ref in layer_refs(model):
-        if not isinstance(ref.layer, PenalizedLayer):
-            continue
-        if ref.layer.actpen.specs:
+    for ref in all_refs(model):
+        if is_attached(ref):
             found[ref.path] = ref.layer
-        for path, inner in ref.layer.actpen.inner.items():
-            found[f"{ref.path}/{path}"] = inner
     return found
 
 

@@ -36,6 +36,16 @@ class Plans:
         self.by_layer: dict[int, Plan] = {}
 
     def _of_model(self, ref: LayerRef) -> Plan:
+        if ref.inner is not None and isinstance(
+            ref.inner.layer, PenalizedLayer
+        ):
+            raise ValueError(
+                "Invalid value received for argument `layers`. Expected layers "
+                "whose penalties were attached to the model. Received: "
+                f"{ref.path!r}, which layer {ref.host.path!r} penalizes by "
+                "itself; change its code, or the coefficients in "
+                f"`penalized_layers(model)[{ref.path!r}]`"
+            )
         layer = (ref.host or ref).layer
         if id(layer) not in self.by_layer:
             self.by_layer[id(layer)] = plan_of(layer)

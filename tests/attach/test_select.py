@@ -181,8 +181,8 @@ def test_subclassed_model():
     model = Subclassed(name="mine")
     assert [ref.path for ref in layer_refs(model)] == [
         "first",
-        "twin",
-        "twin",
+        "blocks/0/twin",
+        "blocks/1/twin",
         "graph",
         "graph/first",
         "graph/last",
@@ -196,8 +196,8 @@ def test_subclassed_model():
         model,
         "twin",
         INVALID + "a name that one layer has. Received: layers='twin', which "
-        "2 layers have: 'twin', 'twin'. Give the layer object itself, or "
-        "rename the layers.",
+        "2 layers have: 'blocks/0/twin', 'blocks/1/twin'. Write one of these "
+        "paths, or a list of several; layers='*/twin' is all of them.",
     )
 
 
@@ -211,20 +211,14 @@ def test_subclassed_model_in_a_subclassed_one():
     assert paths(Outer(), "last") == ["inner/graph/last"]
 
 
-def test_layers_of_a_subclassed_model_in_a_graph_are_out_of_reach():
+def test_layers_of_a_subclassed_model_in_a_graph():
     x = keras.Input((3,), name="x")
     inner = Subclassed(name="inner")
     model = keras.Model(x, inner(x), name="outer")
     assert [ref.path for ref in layer_refs(model)] == ["inner"]
-    for layers in ("last", "inner/graph/last", inner.residual):
-        refused(
-            model,
-            layers,
-            INVALID + "a layer that the model itself calls. Received: "
-            f"layers={layers!r}, which is inside another layer, where no "
-            "penalty can be attached. Write the outer layer instead: "
-            "'inner'.",
-        )
+    for layers in ("last", "inner/graph/last", inner.graph.get_layer("last")):
+        assert paths(model, layers) == ["inner/graph/last"]
+    assert paths(model, inner.residual) == ["inner/residual"]
 
 
 def test_graph_models():
@@ -260,13 +254,7 @@ def test_wrapper_stands_for_what_it_wraps():
     assert paths(model, kl.Dense) == ["dense", "core/inner"]
     assert paths(model, PenalizedLayer) == ["dense", "core"]
     assert paths(model, Wrapper) == ["other"]
-    refused(
-        model,
-        "hidden",
-        INVALID + "a layer that the model itself calls. Received: "
-        "layers='hidden', which is inside another layer, where no penalty "
-        "can be attached. Write the outer layer instead: 'other'.",
-    )
+    assert paths(model, "hidden") == ["other/wrapped_layer"]
 
 
 # Kinds of entries
@@ -322,7 +310,7 @@ def test_layer_of_the_model_itself_wins():
 
 
 def test_example():
-    assert doctest.testmod(select_module) == (0, 3)
+    assert doctest.testmod(select_module) == (0, 4)
 
 
 # Errors
@@ -334,7 +322,8 @@ def test_ambiguous_name(nested):
         "first",
         INVALID + "a name that one layer has. Received: layers='first', "
         "which 3 layers have: 'encoder/first', 'encoder/core/first', "
-        "'decoder/first'. Write one of these paths, or a list of several.",
+        "'decoder/first'. Write one of these paths, or a list of several; "
+        "layers='*/first' is all of them.",
     )
 
 
@@ -503,46 +492,74 @@ def composite():
 
 
 @pytest.mark.parametrize(
-    ("layers", "shown", "outer"),
+    ("layers", "expected"),
     [
-        ("step", "'step'", "'each'"),
-        ("each/step", "'each/step'", "'each'"),
-        ("forward_*", "'forward_*'", "'both'"),
-        ("both/*/lstm_cell", "'both/*/lstm_cell'", "'both'"),
-        (kl.LSTM, "LSTM", "'both'"),
-        ("upper", "'upper'", "'stack'"),
-        (re.compile(".*/lower"), "re.compile('.*/lower')", "'stack'"),
-        ("query", "'query'", "'mha_1', 'mha_2'"),
-        ("mha_2/query", "'mha_2/query'", "'mha_2'"),
-        ("residual/inner", "'residual/inner'", "'residual'"),
-        ("inner", "'inner'", "'residual'"),
+        ("step", "each/layer"),
+        ("each/step", "each/layer"),
+        ("each/layer", "each/layer"),
+        ("forward_*", "both/forward_layer"),
+        ("both/forward_layer/lstm_cell", "both/forward_layer/cell"),
+        ("upper", "stack/cell/cells/1"),
+        (re.compile(".*/lower"), "stack/cell/cells/0"),
+        ("mha_2/query", "mha_2/query_dense"),
+        ("mha_2/_query_dense", "mha_2/query_dense"),
+        ("residual/inner", "residual/blocks/all/0"),
+        ("inner", "residual/blocks/all/0"),
     ],
 )
-def test_layers_inside_others_are_out_of_reach(composite, layers, shown, outer):
+def test_layers_inside_others(composite, layers, expected):
+    assert paths(composite, layers) == [expected]
+
+
+def test_pattern_of_layers_inside_others(composite):
+    """They are looked at where it matches no layer of the model itself."""
+    assert paths(composite, kl.LSTM) == [
+        "both/forward_layer",
+        "both/backward_layer",
+    ]
+    assert paths(composite, "*/query") == [
+        "mha_1/query_dense",
+        "mha_2/query_dense",
+    ]
+    assert "residual/blocks/all/0" not in paths(composite, "*")
     refused(
         composite,
-        layers,
-        INVALID + "a layer that the model itself calls. Received: "
-        f"layers={shown}, which is inside another layer, where no penalty "
-        f"can be attached. Write the outer layer instead: {outer}.",
+        "query",
+        INVALID + "a name that one layer has. Received: layers='query', which "
+        "2 layers have: 'mha_1/query_dense', 'mha_2/query_dense'. Write one "
+        "of these paths, or a list of several; layers='*/query' is all of "
+        "them.",
     )
+    with pytest.raises(ValueError, match="or 'residual/blocks/all/0'"):
+        select(composite, "residual/iner")
 
 
-def test_inner_layer_object_is_out_of_reach(composite):
-    for outer, layer in (
-        ("each", composite.get_layer("each").layer),
-        ("both", composite.get_layer("both").backward_layer.cell),
-        ("stack", composite.get_layer("stack").cell),
-        ("residual", composite.get_layer("residual").blocks["all"][0]),
+def test_object_of_a_layer_inside_another_one(composite):
+    for expected, layer in (
+        ("each/layer", composite.get_layer("each").layer),
+        (
+            "both/backward_layer/cell",
+            composite.get_layer("both").backward_layer.cell,
+        ),
+        ("stack/cell", composite.get_layer("stack").cell),
+        (
+            "residual/blocks/all/0",
+            composite.get_layer("residual").blocks["all"][0],
+        ),
     ):
-        refused(
-            composite,
-            layer,
-            INVALID + "a layer that the model itself calls. Received: "
-            f"layers={layer!r}, which is inside another layer, where no "
-            "penalty can be attached. Write the outer layer instead: "
-            f"{outer!r}.",
-        )
+        assert paths(composite, layer) == [expected]
+
+
+def test_class_of_another_library(nested):
+    class Dense:
+        pass
+
+    with pytest.raises(
+        ValueError,
+        match=r"Did you mean keras\.src\..*\.Dense "
+        "instead of .*test_select.*Dense",
+    ):
+        select(nested, Dense)
 
 
 @pytest.mark.parametrize("index", [12, -6])

@@ -153,7 +153,8 @@ def deep_inside():
     )
 
 
-class OwnCode(keras.Model):
+@keras.saving.register_keras_serializable(package="tests")
+class Chain(keras.Model):
     """A subclassed model, which no clone takes apart."""
 
     def __init__(self, **kwargs):
@@ -161,13 +162,13 @@ class OwnCode(keras.Model):
         self.first = Dense(5, activation="relu", name="first")
         self.block = Block(5)
 
-    def call(self, x):
-        return self.block(self.first(x))
+    def call(self, x, training=False):
+        return self.block(self.first(x), training=training)
 
 
-@topology("layers of a subclassed model inside a Functional one", saved="lost")
+@topology("layers of a subclassed model inside a Functional one")
 def inner_of_subclassed():
-    own_code = OwnCode(name="own_code")
+    own_code = Chain(name="own_code")
     model = around(own_code)
     return inner_case(
         model,
@@ -177,7 +178,7 @@ def inner_of_subclassed():
 
 @topology("layer inside a composite layer of a subclassed model", saved="lost")
 def inner_in_subclassed():
-    model = OwnCode(name="own_code")
+    model = Chain(name="own_code")
     model(numbers(BATCH, FEATURES))
     return inner_case(
         model, {"block/up": model.block.up}, y=numbers(SAMPLES, 5, seed=3)
@@ -250,10 +251,7 @@ def inner_of_unrolled():
 
 @topology("layer inside a composite layer, mixed_float16", tolerance=5e-3)
 def inner_in_float16():
-    policy = keras.DTypePolicy("mixed_float16")
-    block = Block(FEATURES, name="block", dtype=policy)
-    for layer in (block.up, block.down):
-        layer.dtype_policy = policy
+    block = Block(FEATURES, name="block", dtype="mixed_float16")
     model = around(block)
     return inner_case(model, {"block/up": block.up})
 
@@ -305,9 +303,9 @@ def hub_gpt2_inner():
     )
 
 
-@topology("KerasHub Llama backbone, Dense of its decoder", saved="lost")
+@topology("KerasHub Llama language model, Dense of its decoder", saved="lost")
 def hub_llama_inner():
-    model = hub().LlamaBackbone(
+    backbone = hub().LlamaBackbone(
         vocabulary_size=7,
         num_layers=1,
         num_query_heads=2,
@@ -315,18 +313,16 @@ def hub_llama_inner():
         hidden_dim=4,
         intermediate_dim=6,
     )
+    model = hub().LlamaCausalLM(backbone)
     x = padded_tokens()
-    decoder = model.get_layer("transformer_layer_0")
-    inner = {
-        "transformer_layer_0/feedforward_gate_dense": (
-            decoder._feedforward_gate_dense
-        )
-    }
+    decoder = backbone.get_layer("transformer_layer_0")
+    path = f"{backbone.name}/transformer_layer_0/feedforward_gate_dense"
+    inner = {path: decoder._feedforward_gate_dense}
     return inner_case(
         model,
         inner,
         x=x,
-        y=numbers(SAMPLES, STEPS, 4, seed=3),
+        y=numbers(SAMPLES, STEPS, 7, seed=3),
         masks=dict.fromkeys(inner, x["padding_mask"]),
     )
 

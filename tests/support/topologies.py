@@ -770,9 +770,10 @@ class Block(layers.Layer):
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
         self.units = units
-        self.up = layers.Dense(2 * units, activation="relu")
-        self.down = layers.Dense(units)
-        self.drop = layers.Dropout(0.5, seed=1)
+        policy = self.dtype_policy
+        self.up = layers.Dense(2 * units, activation="relu", dtype=policy)
+        self.down = layers.Dense(units, dtype=policy)
+        self.drop = layers.Dropout(0.5, seed=1, dtype=policy)
 
     def build(self, shape):
         self.up.build(shape)
