@@ -31,7 +31,8 @@ def short_names(runs: Iterable[str]) -> dict[str, str]:
         directory = _TRAIN.sub("", run)
         inner = _ACTPEN.search(directory)
         name = directory[: inner.start()] if inner else directory
-        name = name or directory or "training"
+        # The log directory itself, whose name TensorBoard does not tell.
+        name = name or "training"
         names[run] = f"{name} ({inner[1]})" if inner and inner[1] else name
     shown = list(names.values())
     return {

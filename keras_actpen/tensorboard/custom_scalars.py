@@ -36,15 +36,9 @@ def layout(
     for path, layer in layers.items():
         charts = []
         if layer.actpen.terms:
-            names = list(layer.actpen.terms)
             charts = [
-                multiline_chart(
-                    title, [f"{group}/{path}/{name}" for name in names]
-                )
-                for title, group in (
-                    ("penalty terms", "penalty"),
-                    ("share of the loss", "penalty.share"),
-                )
+                _terms_chart("penalty terms", f"penalty/{path}/"),
+                _terms_chart("share of the loss", f"penalty.share/{path}/"),
             ]
         for spec in layer.actpen.specs:
             charts += _statistic_charts(path, spec)
@@ -68,6 +62,18 @@ def _overview_charts() -> list[Chart]:
         multiline_chart(name, [f"{tags.OVERVIEW_GROUPS[0]}/{name}"])
         for name in tags.OVERVIEW
     ]
+
+
+def _terms_chart(title: str, prefix: str) -> Chart:
+    """A chart of the tags with this prefix and the name of a term.
+
+    It names no term: TensorBoard puts the layouts of all runs together, and
+    models with other terms would have a chart of the same title each.
+    """
+    content = layout_pb2.MultilineChartContent(
+        tag=[re.escape(prefix) + "[^/]+$"]
+    )
+    return Chart(title=title, multiline=content)
 
 
 def _statistic_charts(path: str, spec: ActivationSpec) -> list[Chart]:

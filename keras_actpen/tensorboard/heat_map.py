@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from keras_actpen.tensorboard.color_scale import ColorScale
 from keras_actpen.tensorboard.image_text import (
     font,
     number,
@@ -32,22 +33,6 @@ _LAYERS_HEIGHT, _LAYER_HEIGHTS = 400, (26, 48)
 _UNITS_HEIGHT, _UNIT_HEIGHTS = 480, (2, 48)
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_NO_VALUE = (208, 208, 208)
-# Matplotlib's viridis at nine equal steps: equal steps of the value look
-# equal, and lightness alone tells them apart.
-_COLORS = np.array(
-    [
-        (68, 1, 84),
-        (71, 44, 122),
-        (59, 81, 139),
-        (44, 113, 142),
-        (33, 144, 141),
-        (39, 173, 129),
-        (92, 200, 99),
-        (170, 220, 50),
-        (253, 231, 37),
-    ]
-)
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 # There black and white text stand out alike.
 _DARK_BELOW = 103
@@ -58,9 +43,7 @@ def layer_map(
     paths: Sequence[str],
     epochs: Sequence[int],
     values: np.ndarray,
-    *,
-    low: float | None = None,
-    high: float | None = None,
+    scale: ColorScale | None = None,
 ) -> np.ndarray:
     """Draw layers by epochs; cells show their value where all values fit.
 
@@ -69,10 +52,8 @@ def layer_map(
         paths: Paths of the layers, from top to bottom, at least one.
         epochs: Epochs, from left to right, at least one; round ones and the
             last are numbered.
-        values: Array of shape `(len(paths), len(epochs))`. NaN is drawn as
-            light gray, infinities as the ends of the scale.
-        low: Value of the darkest color, `None` for the lowest finite one.
-        high: Value of the brightest color, `None` for the highest.
+        values: Array of shape `(len(paths), len(epochs))`.
+        scale: Their colors, `None` for those from the lowest to the highest.
 
     Returns:
         A uint8 array of shape `(height, 700, 3)`.
@@ -84,7 +65,7 @@ def layer_map(
     labels = [shorten(path, _LABEL_WIDTH) for path in paths]
     height = np.clip(_LAYERS_HEIGHT // len(paths), *_LAYER_HEIGHTS)
     width = max(map(text_width, labels))
-    drawn = _Map(title, values, epochs, width, int(height), low, high)
+    drawn = _Map(title, values, epochs, width, int(height), scale)
     for label, y in zip(labels, drawn.row_centers, strict=True):
         drawn.text((drawn.left - _MARGIN, y), label, "rm")
     room = (drawn.right - drawn.left) / len(epochs) - _MARGIN
@@ -101,9 +82,7 @@ def unit_map(
     units: int,
     epochs: Sequence[int],
     rows: np.ndarray,
-    *,
-    low: float | None = None,
-    high: float | None = None,
+    scale: ColorScale | None = None,
 ) -> np.ndarray:
     """Draw units by epochs, in their own order, the first one at the top.
 
@@ -113,8 +92,7 @@ def unit_map(
         epochs: As in `layer_map`.
         rows: Array of shape `(rows, len(epochs))`: `unit_rows` of each epoch.
             A line below the map says of how many units a row is the mean.
-        low: As in `layer_map`.
-        high: As in `layer_map`.
+        scale: As in `layer_map`.
 
     Returns:
         A uint8 array of shape `(height, 700, 3)`.
@@ -127,7 +105,7 @@ def unit_map(
     height = np.clip(_UNITS_HEIGHT // len(rows) // 2 * 2, *_UNIT_HEIGHTS)
     footnote = f"a row: the mean of {together} units" if together > 1 else ""
     width = max(text_width("unit"), text_width(str(units)))
-    drawn = _Map(title, rows, epochs, width, int(height), low, high, footnote)
+    drawn = _Map(title, rows, epochs, width, int(height), scale, footnote)
     x = drawn.left - _MARGIN
     drawn.text((x, drawn.top - _LINE // 2), "unit", "rm")
     # The last label keeps clear of "epoch" below it.
@@ -168,8 +146,7 @@ class _Map:
         epochs: Sequence[int],
         label_width: int,
         row_height: int,
-        low: float | None,
-        high: float | None,
+        scale: ColorScale | None,
         footnote: str = "",
     ):
         height = row_height * len(values)
@@ -184,8 +161,8 @@ class _Map:
             self.left, self.right, len(epochs)
         )
         full = self.bottom + _LINE * (2 if footnote else 1) + _MARGIN
-        low, high = _limits(values, low, high)
-        self.cells: np.ndarray = _colors(values, low, high)
+        scale = ColorScale(values) if scale is None else scale
+        self.cells: np.ndarray = scale.colors(values)
         self._canvas = PIL.Image.new("RGB", (_WIDTH, full), _WHITE)
         grid = PIL.Image.fromarray(self.cells).resize(
             (self.right - self.left, height), PIL.Image.Resampling.NEAREST
@@ -194,8 +171,8 @@ class _Map:
         self._draw = PIL.ImageDraw.Draw(self._canvas)
         line = _MARGIN + _LINE // 2
         self.text((_MARGIN, line), shorten(title, self.right - _MARGIN), "lm")
-        if np.isfinite(low):
-            self._draw_bar(low, high, line + _LINE)
+        if np.isfinite(scale.low):
+            self._draw_bar(scale, line + _LINE)
         self._draw_epochs(epochs)
         if footnote:
             self.text((self.left, full - _LINE // 2), footnote, "lm")
@@ -219,15 +196,15 @@ class _Map:
         """What has been drawn: uint8, of shape `(height, 700, 3)`."""
         return np.array(self._canvas)
 
-    def _draw_bar(self, low: float, high: float, line: int) -> None:
+    def _draw_bar(self, scale: ColorScale, line: int) -> None:
         """Draw the scale and write its ends."""
-        ends = number(low), number(high)
+        ends = number(scale.low), number(scale.high)
         self.text((self.left, line), ends[0], "lm")
         self.text((self.right, line), ends[1], "rm")
         left = self.left + text_width(ends[0]) + _MARGIN
         right = self.right - text_width(ends[1]) - _MARGIN
-        bar = _colors(np.linspace(low, high, right - left), low, high)
-        bar = PIL.Image.fromarray(np.repeat(bar[None], _LINE // 2, axis=0))
+        colors = scale.bar(right - left)
+        bar = PIL.Image.fromarray(np.repeat(colors[None], _LINE // 2, axis=0))
         self._canvas.paste(bar, (left, line - (_LINE // 2 + 1) // 2))
 
     def _draw_epochs(self, epochs: Sequence[int]) -> None:
@@ -242,34 +219,6 @@ class _Map:
             self.text((x[index], line), str(epochs[index]), "mm")
             tick = int(self.column_centers[index]) - _TICK // 2
             self.mark(tick, self.bottom, _TICK, _MARGIN // 2)
-
-
-def _limits(
-    values: np.ndarray, low: float | None, high: float | None
-) -> tuple[float, float]:
-    """Both ends of the scale; NaN where nothing tells them."""
-    known = [limit for limit in (low, high) if limit is not None]
-    seen = np.append(values[np.isfinite(values)], known)
-    if seen.size == 0:
-        return np.nan, np.nan
-    return (
-        float(seen.min()) if low is None else low,
-        float(seen.max()) if high is None else high,
-    )
-
-
-def _colors(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colors of values, of shape `(*values.shape, 3)`."""
-    if low == high:
-        # One value has no place on a scale: the middle.
-        scaled = np.where(np.isnan(values), np.nan, 0.5)
-    else:
-        scaled = np.interp(values, (low, high), (0, 1))
-    places = np.linspace(0, 1, len(_COLORS))
-    channels = [np.interp(scaled, places, channel) for channel in _COLORS.T]
-    colors = np.stack(channels, axis=-1).round()
-    missing = np.isnan(scaled)[..., None]
-    return np.where(missing, _NO_VALUE, colors).astype(np.uint8)
 
 
 def _centers(start: int, stop: int, count: int) -> np.ndarray:

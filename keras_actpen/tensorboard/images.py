@@ -10,6 +10,7 @@ from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.statistics.optional import DEFINITIONS
 from keras_actpen.tensorboard import events, tags
+from keras_actpen.tensorboard.color_scale import ColorScale, LogColorScale
 from keras_actpen.tensorboard.epoch_data import Recorded
 from keras_actpen.tensorboard.heat_map import layer_map, unit_map, unit_rows
 
@@ -18,7 +19,7 @@ MOST_EPOCHS = 256
 
 _LAYER_MAPS = {
     "dead_fraction": "Share of dead units, layers by epochs.",
-    "penalty": "Sum of the penalty terms, layers by epochs.",
+    "penalty": "Sum of the penalty terms, layers by epochs, log colors.",
 }
 _UNIT_MAPS = {
     "firing_rate": (
@@ -27,8 +28,8 @@ _UNIT_MAPS = {
     ),
     "unit_rms": DEFINITIONS["unit_rms"],
 }
-# Values that have an upper end.
-_HIGHEST = {"dead_fraction": 1.0, "firing_rate": 1.0}
+# Shares have an upper end.
+_SHARES = ("dead_fraction", "firing_rate")
 
 # A statistic, its layer's path and its place.
 UnitKey = tuple[str, str, ActivationSpec]
@@ -146,13 +147,13 @@ class Images:
         self._drawn = self._epochs
         for name, history in self._of_layers.items():
             epochs, columns = history.shown()
+            values = np.array([list(column.values()) for column in columns]).T
             pixels = layer_map(
                 _LAYER_MAPS[name],
                 list(columns[0]),
                 epochs,
-                np.array([list(column.values()) for column in columns]).T,
-                low=0.0,
-                high=_HIGHEST.get(name),
+                values,
+                _scale(name, values),
             )
             yield events.image(
                 f"actpen/{name}_by_layer", pixels, _LAYER_MAPS[name]
@@ -164,12 +165,21 @@ class Images:
                 continue
             epochs, columns = history.shown()
             tag = tags.statistic_tag(name, path, spec)
+            rows = np.stack(columns, axis=1)
             pixels = unit_map(
                 f"{name.replace('_', ' ')}: {tag.partition('/')[2]}",
                 self._units[key],
                 epochs,
-                np.stack(columns, axis=1),
-                low=0.0,
-                high=_HIGHEST.get(name),
+                rows,
+                _scale(name, rows),
             )
             yield events.image(tag, pixels, _UNIT_MAPS[name])
+
+
+def _scale(name: str, values: np.ndarray) -> ColorScale:
+    """The colors of a statistic or of the penalty."""
+    if name == "penalty":
+        # Penalties of layers differ by powers of ten: all but the largest
+        # would be black.
+        return LogColorScale(values)
+    return ColorScale(values, 0.0, 1.0 if name in _SHARES else None)

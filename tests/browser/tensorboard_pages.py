@@ -38,7 +38,9 @@ CHROMIUM_ARGUMENTS = (
 )
 # Cards outside the viewport are not drawn, so it is tall.
 VIEWPORT = {"width": 1400, "height": 3000}
-START_SECONDS = 180
+START_SECONDS = 60
+# TensorBoard shows no more on a page; further ones are on the next.
+CARDS = 12
 # Colors this near (Euclidean, of 255) are a run's own color.
 COLOR_DISTANCE = 40
 
@@ -83,7 +85,9 @@ def _wait_for_runs(url: str, runs: set[str]) -> None:
     deadline = time.monotonic() + START_SECONDS
     found: set[str] = set()
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{url}data/runs") as response:
+        with urllib.request.urlopen(
+            f"{url}data/runs", timeout=START_SECONDS
+        ) as response:
             found = set(json.load(response))
         if runs <= found:
             return
@@ -113,8 +117,8 @@ class TensorBoardPages:
     A method opens its page, waits until all of `wanted` is drawn and nothing
     changes any more, and returns what is drawn of it. If that takes too long
     it raises `NothingDrawn`. Pages that can be filtered by tag are: without a
-    filter TensorBoard opens the first two groups only. It then shows 12
-    cards, so `wanted` holds at most 12 tags.
+    filter TensorBoard opens the first two groups only. With one it shows at
+    most `CARDS` cards, so `wanted` holds no more tags.
 
     Args:
         browser: What `chromium` yields.
@@ -124,6 +128,7 @@ class TensorBoardPages:
 
     def __init__(self, browser: Browser, url: str, timeout: float = 20.0):
         self.page: Page = browser.new_page(viewport=VIEWPORT)
+        self.page.set_default_timeout(1000 * timeout)
         self.url = url
         self.timeout = timeout
 
@@ -359,6 +364,9 @@ class TensorBoardPages:
 
 
 def _any_of(tags: Collection[str]) -> str:
+    """A tag filter that finds exactly these."""
+    if len(tags) > CARDS:
+        raise ValueError(f"TensorBoard shows {CARDS} cards, not {len(tags)}.")
     return "|".join(f"^{re.escape(tag)}$" for tag in tags)
 
 

@@ -76,7 +76,7 @@ def swept(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, swept):
     with serve(swept[0], SESSIONS) as url:
-        yield TensorBoardPages(browser, url, timeout=180)
+        yield TensorBoardPages(browser, url, timeout=60)
 
 
 def test_time_series_draws_every_coefficient(pages):
@@ -176,7 +176,7 @@ def test_hparams_shows_a_search_of_keras_tuner(browser, tmp_path):
     trials = tuner.oracle.trials.values()
     runs = [f"{name}/hparams" for name in ("actpen", "actpen-2", "actpen-3")]
     with serve(tmp_path / "logs", runs) as url:
-        pages = TensorBoardPages(browser, url, timeout=180)
+        pages = TensorBoardPages(browser, url, timeout=60)
         cells = pages.hparams(COLUMNS)
         assert sorted(map(float, cells["dense_4/l2"])) == pytest.approx(
             sorted(trial.hyperparameters.get("l2") for trial in trials),

@@ -15,8 +15,6 @@ from keras_actpen import PenaltyMonitor, attach_penalty
 from keras_actpen.demo import demo
 
 pytestmark = [
-    # test_time_series_draws_every_run[train] does not end since 0.1.0.
-    pytest.mark.skip(reason="to be adapted to the curves that are new"),
     pytest.mark.browser,
     pytest.mark.one_backend,
     pytest.mark.skipif(
@@ -32,7 +30,8 @@ OVERVIEW = tuple(
     for group in ("Overview", "actpen")
     for name in ("penalty_total", "penalty_share", "task_loss")
 )
-# Scalars with a curve for training and for validation, and for training only.
+# Scalars with a curve for training and for validation, and for training only:
+# of the layer's terms, and of its activations.
 BOTH = (
     *OVERVIEW,
     "metric/accuracy",
@@ -40,8 +39,8 @@ BOTH = (
     "penalty/dense_4/l2",
     "penalty.share/dense_4/l2",
 )
-TRAIN = (
-    "penalty.coefficient/dense_4/l2",
+TRAIN = ("penalty.coefficient/dense_4/l2", "metric/learning_rate")
+ACTIVATIONS = (
     *(
         f"activation.{name}/dense_4"
         for name in (
@@ -104,7 +103,7 @@ def training(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, training):
     with serve(training[0], RUNS) as url:
-        yield TensorBoardPages(browser, url, timeout=180)
+        yield TensorBoardPages(browser, url, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +117,9 @@ def empty_pages(browser, tmp_path_factory):
     [
         (BOTH, {"actpen/train", "actpen/validation"}),
         (TRAIN, {"actpen/train"}),
+        (ACTIVATIONS, {"actpen/train"}),
     ],
-    ids=["both", "train"],
+    ids=["both", "train", "activations"],
 )
 def test_time_series_draws_every_run(pages, tags, runs):
     drawn = pages.time_series(tags)
@@ -131,7 +131,9 @@ def test_time_series_draws_every_run(pages, tags, runs):
 
 
 @pytest.mark.parametrize(
-    ("tags", "lines"), [(BOTH, 2), (TRAIN, 1)], ids=["both", "train"]
+    ("tags", "lines"),
+    [(BOTH, 2), (TRAIN, 1), (ACTIVATIONS, 1)],
+    ids=["both", "train", "activations"],
 )
 def test_scalars_draws_a_line_a_run(pages, tags, lines):
     assert pages.scalars(tags) == dict.fromkeys(tags, lines)

@@ -18,6 +18,7 @@ from keras_actpen.instrumentation.instrumented_steps import StepsWithinOverhead
 from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.statistics.optional import CURVES, DEFINITIONS, STATES
 from keras_actpen.tensorboard import heat_map
+from keras_actpen.tensorboard.color_scale import ColorScale
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -332,13 +333,9 @@ def test_firing_rates_are_shares_of_positions(tmp_path):
     units = train["keras_actpen/units/dense_4"]
     assert image.steps == units.steps == [0, 1]
     *_, png = image.values[-1]
+    rows = np.stack([rates] * 2, 1)
     expected = heat_map.unit_map(
-        "firing rate: dense_4",
-        8,
-        [0, 1],
-        np.stack([rates] * 2, 1),
-        low=0,
-        high=1,
+        "firing rate: dense_4", 8, [0, 1], rows, ColorScale(rows, 0.0, 1.0)
     )
     found = np.array(PIL.Image.open(io.BytesIO(png)))
     np.testing.assert_array_equal(found, expected)

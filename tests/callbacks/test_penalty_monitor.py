@@ -29,7 +29,7 @@ from keras_actpen import (
     penalty_terms,
     watch_activations,
 )
-from keras_actpen.tensorboard import heat_map
+from keras_actpen.tensorboard import color_scale, heat_map
 
 BATCH = 4  # of 10 samples: the last batch is ragged
 STEPS = 3
@@ -449,12 +449,13 @@ def test_images_show_all_epochs_and_are_drawn_ever_more_rarely(tmp_path):
         np.array(history[f"penalty/{name}"])
         for name in ("dense_4/l1", "dense_4/l2", "head/l2")
     )
+    values = np.stack([first + second, head])
     expected = heat_map.layer_map(
-        "Sum of the penalty terms, layers by epochs.",
+        "Sum of the penalty terms, layers by epochs, log colors.",
         ["dense_4", "head"],
         range(epochs),
-        np.stack([first + second, head]),
-        low=0.0,
+        values,
+        color_scale.LogColorScale(values),
     )
     *_, png = train["actpen/penalty_by_layer"].values[-1]
     np.testing.assert_array_equal(PIL.Image.open(io.BytesIO(png)), expected)

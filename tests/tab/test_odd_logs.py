@@ -282,7 +282,8 @@ def test_names_of_all_kinds(tmp_path, client_of):
     ("run", "name"),
     [
         ("train", "training"),
-        ("actpen/train", "actpen"),
+        ("actpen/train", "training"),
+        ("actpen-2/train", "training (2)"),
         ("a/b/actpen/train", "a/b"),
         ("a/actpen-2/train", "a (2)"),
         ("mine/train", "mine"),

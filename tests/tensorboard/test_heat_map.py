@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_actpen.tensorboard import heat_map, image_text
+from keras_actpen.tensorboard.color_scale import ColorScale, LogColorScale
 from keras_actpen.tensorboard.heat_map import layer_map, unit_map, unit_rows
 
 pytestmark = pytest.mark.one_backend
@@ -27,9 +28,9 @@ def plot_box(rows, columns):
     return slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
 
 
-def cell_colors(rows, columns, values, **limits):
+def cell_colors(rows, columns, values, scale=None):
     """One pixel of each cell, a quarter into it: no text is there."""
-    pixels = layer_map("title", rows, columns, values, **limits)
+    pixels = layer_map("title", rows, columns, values, scale)
     plot = pixels[plot_box(rows, columns)]
     height, width, _ = plot.shape
     y = (np.arange(len(rows)) + 0.25) * height / len(rows)
@@ -122,19 +123,47 @@ def test_a_constant_has_the_middle_color(value):
 def test_limits_fix_the_scale():
     values = np.array([[-1.0, 0.0, 0.5, 1.0, 9.0]])
     columns = range(5)
-    colors = cell_colors(["a"], columns, values, low=0, high=1)[0]
+    scale = ColorScale(values, low=0, high=1)
+    colors = cell_colors(["a"], columns, values, scale)[0]
     assert (colors[:2] == DARKEST).all()
     assert (colors[3:] == BRIGHTEST).all()
     # One limit, beyond all values.
-    above = cell_colors(["a"], columns, values, low=10)[0]
+    scale = ColorScale(values, low=10)
+    above = cell_colors(["a"], columns, values, scale)[0]
     assert np.unique(above, axis=0).tolist() == [[33, 144, 141]]
+
+
+def test_equal_ratios_are_equal_steps_of_a_log_scale():
+    values = np.array([[1e-4, 1e-2, 1.0], [0.0, -1.0, np.nan]])
+    scale = LogColorScale(values)
+    assert (scale.low, scale.high) == (1e-4, 1.0)
+    colors = cell_colors(["a", "b"], range(3), values, scale).tolist()
+    assert colors == [
+        [list(DARKEST), [33, 144, 141], list(BRIGHTEST)],
+        [list(DARKEST), list(DARKEST), list(GRAY)],
+    ]
+
+
+@pytest.mark.parametrize("values", [[[0.9, 1.0]], [[1.0, 1.0]], [[0.0, 1.0]]])
+def test_a_log_scale_spans_a_power_of_ten(values):
+    scale = LogColorScale(np.array(values))
+    assert (scale.low, scale.high) == (0.1, 1.0)
+
+
+@pytest.mark.parametrize("values", [[[0.0, 0.0]], [[-2.0, -1.0]]])
+def test_a_log_scale_of_nothing_above_zero_is_linear(values):
+    values = np.array(values)
+    np.testing.assert_array_equal(
+        LogColorScale(values).colors(values), ColorScale(values).colors(values)
+    )
 
 
 def test_values_are_printed_where_all_fit():
     def has_text(count, value):
         columns = range(count)
         values = np.full((1, count), value)
-        pixels = layer_map("", ["a"], columns, values, low=0, high=1)
+        scale = ColorScale(values, low=0, high=1)
+        pixels = layer_map("", ["a"], columns, values, scale)
         plot = pixels[plot_box(["a"], columns)]
         # The row's color, gaps and nothing else.
         return len(np.unique(plot.reshape(-1, 3), axis=0)) > 2
@@ -265,10 +294,10 @@ def test_examples():
 # Units by epochs
 
 
-def drawn_units(title, epochs, values, **limits):
+def drawn_units(title, epochs, values, scale=None):
     """A map of values of shape `(units, epochs)`."""
     rows = np.stack([unit_rows(column) for column in values.T], axis=1)
-    return unit_map(title, len(values), epochs, rows, **limits)
+    return unit_map(title, len(values), epochs, rows, scale)
 
 
 def colors_of_rows(pixels):
@@ -310,7 +339,8 @@ def test_a_row_of_many_units_is_their_mean():
     values[3:6] = [[0.0], [1.0], [0.5]]
     values[6:9] = [[np.nan], [1.0], [1.0]]
     values[9:12] = np.nan
-    rows = colors_of_rows(drawn_units("", [0], values, low=0.0, high=1.0))
+    scale = ColorScale(values, 0.0, 1.0)
+    rows = colors_of_rows(drawn_units("", [0], values, scale))
     assert len(rows) == 2 * 171
     expected = [DARKEST, (33, 144, 141), BRIGHTEST, GRAY, DARKEST]
     assert [tuple(row) for row in rows[1:10:2]] == expected

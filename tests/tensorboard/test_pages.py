@@ -1,15 +1,24 @@
 """Images and text pages: what they hold however long a training is."""
 
+import json
+
 import numpy as np
 import pytest
 from models import sequential
+from tab_client import provider_of
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import (
+    CustomScalarsPlugin,
+)
 
 from keras_actpen import attach_penalty, penalized_layers
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
-from keras_actpen.tensorboard import images, text_pages
+from keras_actpen.tensorboard import custom_scalars, images, text_pages
 from keras_actpen.tensorboard.epoch_data import Recorded
+from keras_actpen.tensorboard.event_file import EventWriter
 from keras_actpen.tensorboard.images import EpochColumns, Images
 from keras_actpen.tensorboard.numerals import shortest, without_noise
 
@@ -113,3 +122,37 @@ def test_all_findings_are_in_one_table():
         "| 3 | d: n |",
     ]
     assert list(page.page()) == []  # it is as it was
+
+
+def test_models_with_other_terms_or_layers_share_no_title(tmp_path):
+    both = attach_penalty(sequential(), ["dense_4", "head"], l2=0.1)
+    models = {
+        "actpen": attach_penalty(sequential(), "dense_4", l1=0.1),
+        "actpen-2": both,
+        "actpen-3": attach_penalty(both, "head", l1=0.1),
+    }
+    for run, model in models.items():
+        writer = EventWriter(tmp_path / run / "train")
+        writer.add(custom_scalars.layout(penalized_layers(model)), 0)
+        writer.close()
+    with provider_of(tmp_path, "slow") as provider:
+        context = TBContext(data_provider=provider)
+        plugin = CustomScalarsPlugin(context)
+        shown = json.loads(plugin.layout_impl(RequestContext(), ""))
+    titles = {
+        one["title"]: [chart["title"] for chart in one["chart"]]
+        for one in shown["category"]
+    }
+    of_layer = [
+        "penalty terms",
+        "share of the loss",
+        "output: mean and standard deviation",
+        "output: zeros and dead units",
+    ]
+    assert titles == {
+        "overview": ["penalty_total", "penalty_share", "task_loss"],
+        "dense_4": of_layer,
+        "head": of_layer,
+    }
+    chart = shown["category"][1]["chart"][0]
+    assert chart["multiline"]["tag"] == ["penalty/dense_4/[^/]+$"]
