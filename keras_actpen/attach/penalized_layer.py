@@ -1,7 +1,6 @@
 """A layer of the user's class that adds penalties to the loss."""
 
 import warnings
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from keras_actpen.attach.attachment import Attachment
 from keras_actpen.attach.capture import ActivationSpec, observed_spec
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
 from keras_actpen.internals.deserialization import described, parts
-from keras_actpen.internals.registration import serializable
+from keras_actpen.internals.registration import name_in_files, serializable
 from keras_actpen.penalties.validation import check_term_name
 
 
@@ -240,27 +239,18 @@ def _set_coefficients(
             layer.actpen.coefficients[name] = coefficient
 
 
-_classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
-
-
 def _class_for(layer: keras.layers.Layer) -> type:
     """PenalizedLayer of a layer's class."""
-    plain = type(layer)
-    if plain not in _classes:
-        cls = internals.twin_class(
-            layer,
-            PenalizedLayer,
-            ("actpen",),
-            # Not the user's: the error of a process that has not imported
-            # this package names it.
-            __module__=__name__,
-            # Not that of a rebuilt model, which answers as the user's class.
-            __class__=property(type),
-        )
-        # All share one name in files, which `from_config` tells apart.
-        register = keras.saving.register_keras_serializable(
-            package="keras_actpen", name="PenalizedLayer"
-        )
-        _classes[plain] = register(cls)
-        register(PenalizedLayer)
-    return _classes[plain]
+    cls = internals.twin_class(
+        layer,
+        PenalizedLayer,
+        ("actpen",),
+        # Not the user's: the error of a process that has not imported this
+        # package names it.
+        __module__=__name__,
+        # Not that of a rebuilt model, which answers as the user's class.
+        __class__=property(type),
+    )
+    # All share one name in files, which `from_config` tells apart.
+    name_in_files(cls, PenalizedLayer)
+    return cls

@@ -29,6 +29,24 @@ def below_root() -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
+def traced_once(tensors: Any) -> Any:
+    """Symbolic tensors that a function is traced on once.
+
+    For the spec of outputs Keras traces twice on torch, with 83 and with 89
+    for every unknown size: a seventh of attaching to ResNet50.
+    """
+    if keras.backend.backend() != "torch":
+        return tensors
+    return keras.tree.map_structure(_with_known_sizes, tensors)
+
+
+def _with_known_sizes(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, keras.KerasTensor):
+        return tensor
+    shape = tuple(83 if size is None else size for size in tensor.shape)
+    return keras.KerasTensor(shape, tensor.dtype)
+
+
 def is_in_reach(tensors: Any) -> bool:
     """Whether more can be computed from `tensors` here.
 
