@@ -7,14 +7,18 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
-from keras_actpen.attach.layer_refs import layer_refs
-from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.attach.rebuild import Replacement, replace_layers, wrapping
+from keras_actpen.attach.held_layers import unwrapped
+from keras_actpen.attach.layer_refs import LayerRef, all_refs
+from keras_actpen.attach.left_out import without_unsuited
+from keras_actpen.attach.penalized_layers import is_attached, penalized_layers
+from keras_actpen.attach.plan import Plan
+from keras_actpen.attach.rebuild import Plans, replace_layers
 from keras_actpen.attach.requested_terms import requested_terms
-from keras_actpen.attach.select import Entries, select
+from keras_actpen.attach.select import Entries, find, select
+from keras_actpen.attach.weights import weight_of
 
 
 def attach_penalty(
@@ -66,12 +70,15 @@ def attach_penalty(
             function `f(activations) -> scalar`, or a sequence of these.
         l1: Coefficient of an added `L1` term.
         l2: Coefficient of an added `L2` term.
-        on: `"output"`, the output after the activation, or
-            `"preactivation"`, what the layer's own activation receives.
-        output: Index or key of the output of a layer that has several, or
-            `"all"` for their sum.
+        on: `"output"`, the output after the activation; `"preactivation"`,
+            what the layer's own activation receives; `"input"`, what the
+            layer is called on; or the name of a weight, such as `"kernel"`,
+            which is penalized as by Keras's `kernel_regularizer`: once a
+            step, not divided by the batch, and not while it is frozen.
+        output: Index or key of the output, or of the input, of a layer that
+            has several, or `"all"` for their sum.
         name: Name of the term; by default `l1`, `l2` or the snake-case name
-            of the penalty.
+            of the penalty, on a weight `kernel_l2` where `l2` is taken.
         share_weights: Whether the returned model shares the variables of the
             model passed in.
 
@@ -89,27 +96,28 @@ def attach_penalty(
     check_built(model)
     _check_graph(model)
     spec = ActivationSpec(on, output)
-    wanted = requested_terms(model, layers, penalty, l1, l2, name)
+    wanted = requested_terms(model, layers, penalty, l1, l2, name, spec)
     if not share_weights:
         model = _independent_copy(model)
-        wanted = [
-            (ref, terms)
-            for paths, terms in ((s.path, t) for s, t in wanted)
-            for ref in layer_refs(model)
-            if ref.path == paths
-        ]
-    replacements: dict[int, Replacement] = {}
+        copies = {ref.path: ref for ref in all_refs(model)}
+        wanted = [(copies[ref.path], terms) for ref, terms in wanted]
+    plans = Plans()
+    weights: dict[int, LayerRef] = {}
     for ref, given in wanted:
-        terms = {}
-        if isinstance(ref.layer, PenalizedLayer):
-            terms = dict(ref.layer.actpen.terms)
+        if spec.is_weight:
+            weight = weight_of(unwrapped(ref.layer), spec.on)
+            if weights.setdefault(id(weight), ref) is not ref:
+                continue  # one weight at two paths counts once
+        plan = plans.at(ref)
         for one in given:
-            if one.name in terms:
-                raise _name_taken(one.name, ref.path)
             check_suits(one, spec, ref, model)
-            terms[one.name] = Term(one, spec)
-        replacements[id(ref.layer)] = wrapping(ref.layer, terms, spec)
-    return replace_layers(model, replacements)
+            term = one.name
+            if name is None and _is_elsewhere(plan, term, spec):
+                term = f"{spec.on}_{term}"
+            if term in plan.terms:
+                raise _name_taken(term, ref.path)
+            plan.terms[term] = Term(one, spec)
+    return replace_layers(model, plans)
 
 
 def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
@@ -138,14 +146,11 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
     """
     check_built(model)
     _check_graph(model)
-    return replace_layers(
-        model,
-        {
-            id(ref.layer): wrapping(ref.layer, {}, ActivationSpec())
-            for ref in select(model, layers)
-            if not isinstance(ref.layer, PenalizedLayer)
-        },
-    )
+    plans = Plans()
+    for ref in without_unsuited(model, find(model, layers), ActivationSpec()):
+        if not is_attached(ref):
+            plans.at(ref).spec = ActivationSpec()
+    return replace_layers(model, plans)
 
 
 def detach_penalty(
@@ -175,8 +180,8 @@ def detach_penalty(
     """
     check_built(model)
     _check_graph(model)
-    chosen = layer_refs(model) if layers is None else select(model, layers)
-    plain = [s for s in chosen if not isinstance(s.layer, PenalizedLayer)]
+    chosen = all_refs(model) if layers is None else select(model, layers)
+    plain = [ref for ref in chosen if not is_attached(ref)]
     if len(plain) == len(chosen) or (layers is not None and plain):
         attached = list(penalized_layers(model))
         raise ValueError(
@@ -190,36 +195,11 @@ def detach_penalty(
                 else "a model without any"
             )
         )
-    return replace_layers(
-        model,
-        {
-            id(ref.layer): lambda layer: layer
-            for ref in chosen
-            if isinstance(ref.layer, PenalizedLayer)
-        },
-    )
-
-
-def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
-    """Return the penalized and the watched layers by their paths.
-
-    Coefficients can be read and set through them at any time:
-
-    ```python
-    penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
-    ```
-
-    Args:
-        model: Any `keras.Model`.
-
-    Returns:
-        Dictionary from path to `PenalizedLayer`, in model order.
-    """
-    return {
-        ref.path: ref.layer
-        for ref in layer_refs(model)
-        if isinstance(ref.layer, PenalizedLayer)
-    }
+    plans = Plans()
+    for ref in chosen:
+        if is_attached(ref):
+            plans.remove(ref)
+    return replace_layers(model, plans)
 
 
 def check_built(model: Any) -> None:
@@ -252,6 +232,13 @@ def _check_graph(model: keras.Model) -> None:
             "graph; write it as `keras.Model(inputs, outputs)` instead. "
             f"Received: the Sequential model {model.name!r} without a graph"
         )
+
+
+def _is_elsewhere(plan: Plan, name: str, spec: ActivationSpec) -> bool:
+    """Whether a term on a weight is called as one on something else is."""
+    return (
+        spec.is_weight and name in plan.terms and plan.terms[name].spec != spec
+    )
 
 
 def _name_taken(name: str, path: str) -> ValueError:

@@ -1,17 +1,23 @@
 """What a penalized layer has beside the layer: terms and what they see."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_actpen import backend, internals, penalties
+from keras_actpen import backend, internals
 from keras_actpen.attach import recording
-from keras_actpen.attach.capture import ActivationSpec, Watched, observed_call
+from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.capture import Watched, observed_call
 from keras_actpen.attach.coefficients import Coefficients, Term
 from keras_actpen.attach.deferred_losses import Call, DeferredLosses
+from keras_actpen.attach.inner_calls import Penalized, observed_inside
+from keras_actpen.attach.inner_layers import InnerLayer
+from keras_actpen.attach.plan import Plan
+from keras_actpen.attach.term_values import loss_of, term_values
+from keras_actpen.attach.weights import trained_weight_of, weight_of
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 
@@ -23,11 +29,18 @@ class Attachment:
 
     Attributes:
         terms: The terms by their names.
-        specs: Where the layer is looked at.
+        specs: Where the layer is looked at; nowhere if only what is inside it
+            is.
         spec_units: Size of the last axis at each place, as far as it is
             known, or None where calls differ.
+        spec_shapes: Shapes of the tensors at each place, as texts.
         coefficients: The coefficients by the names of the terms.
         calls: The calls that the loss may still be asked for.
+        of_calls: Those of them that each call shows.
+        of_weights: Those that are weights.
+        inner: The penalized layers inside the layer, by path.
+        unfound: What layers inside are to have that do not exist yet.
+        within: Where the layer is, if it is inside another one.
         session: What records the model of which the layer is the first
             penalized one, kept for the next `fit` to compile nothing anew.
         states: What hands its variables through the model's steps.
@@ -40,32 +53,50 @@ class Attachment:
     def __init__(
         self,
         terms: dict[str, Term],
-        spec: ActivationSpec,
+        specs: Iterable[ActivationSpec],
         is_made_again: bool,
+        within: InnerLayer | None = None,
     ):
         self.terms = terms
-        self.specs: tuple[ActivationSpec, ...] = tuple(
-            dict.fromkeys(term.spec for term in terms.values())
-        ) or (spec,)
+        self.specs: tuple[ActivationSpec, ...] = tuple(dict.fromkeys(specs))
+        self.of_calls: tuple[ActivationSpec, ...] = tuple(
+            one for one in self.specs if not one.is_weight
+        )
+        self.of_weights: tuple[ActivationSpec, ...] = tuple(
+            one for one in self.specs if one.is_weight
+        )
         self.spec_units: dict[ActivationSpec, int | None] = {}
+        self.spec_shapes: dict[ActivationSpec, str] = {}
         self.coefficients: Coefficients | dict[str, float] = (
             Coefficients(terms) if terms else {}
         )
         self.calls: DeferredLosses = DeferredLosses()
+        self.inner: dict[str, Penalized] = {}
+        self.unfound: dict[str, Plan] = {}
+        self.within: InnerLayer | None = within
         self.session: Any = None
         self.states: list[Any] = []
         self.is_saved = False
         self.is_made_again: bool = is_made_again
 
     @property
-    def variables(self) -> list[keras.Variable]:
-        """The coefficients."""
-        return [self.coefficients.variable] if self.terms else []
+    def variables(self) -> dict[str, keras.Variable]:
+        """The coefficients, those of inner layers too, by names for files."""
+        found = {}
+        if self.terms:
+            found["penalty_coefficients"] = self.coefficients.variable
+        for path, layer in self.inner.items():
+            for name, variable in layer.actpen.variables.items():
+                found[f"{path}/{name}"] = variable
+        return found
 
     @property
     def state_variables(self) -> list[keras.Variable]:
         """What is there for as long as the model is recorded."""
-        return [variable for one in self.states for variable in one.variables]
+        states = [*self.states]
+        for layer in self.inner.values():
+            states += layer.actpen.states
+        return [variable for one in states for variable in one.variables]
 
     def observe(
         self,
@@ -83,15 +114,41 @@ class Attachment:
             kwargs: Keyword arguments of the call.
         """
         entry = internals.entry_of_replica(layer)
-        outputs, watched = observed_call(
-            layer.wrapped_layer, self.specs, args, kwargs, call
-        )
+        root = layer.wrapped_layer
+        if self.unfound:
+            if not root.built:
+                internals.output_spec(root, args, kwargs)  # builds it
+            layer.find_inner()
+        if not self.inner:
+            outputs, watched = observed_call(
+                root, self.of_calls, args, kwargs, call
+            )
+        else:
+            outputs, watched, inside = observed_inside(
+                root, self.of_calls, [*self.inner.values()], args, kwargs, call
+            )
+            for inner, seen in inside:
+                inner.actpen.note(inner, seen, entry)
+        if self.specs:
+            self.note(layer, watched, entry)
+        return outputs
+
+    def note(
+        self, layer: Any, watched: Watched, entry: internals.Entry | None
+    ) -> None:
+        """Take note of one call of the layer.
+
+        Args:
+            layer: The `PenalizedLayer`.
+            watched: What the call has shown.
+            entry: Finds the outermost layer of the call.
+        """
         self._note_units(watched)
         recorder = recording.current()
         if not self.terms and recorder is None:
-            return outputs
+            return
         noted = Call(watched, entry)
-        if self.terms:
+        if self.terms and watched:
             self.calls.here().append(noted)
             if backend.differentiates_latest_first(watched.values()):
                 self._values_of(noted)
@@ -99,68 +156,110 @@ class Attachment:
             values = functools.partial(self._values_of, noted)
             with internals.own_losses(entry):
                 recorder.record(layer, watched, values)
-        return outputs
 
     def losses(self, layer: Any) -> list[Tensor]:
-        """What each call since the last outermost one adds to the loss.
+        """What the calls since the last outermost one, and the weights, add.
 
         Args:
             layer: The `PenalizedLayer`.
         """
         recording.note_asked(layer)
-        return [
-            _loss(*self._values_of(call).values())
+        found = [
+            loss_of(*self._values_of(call).values())
             for call in list(self.calls.here())
             if call.values is not None
             or backend.is_in_reach(list(call.watched.values()))
         ]
+        if self.of_weights:
+            found.append(loss_of(*self._weight_values(layer).values()))
+        for inner in self.inner.values():
+            found += inner.actpen.losses(inner)
+        return found
+
+    def _weight_values(self, layer: Any) -> dict[str, Tensor]:
+        """What the terms on weights add, once a step."""
+        root = layer.wrapped_layer
+        weights = {one: weight_of(root, one.on) for one in self.of_weights}
+        watched = {
+            # As Keras's own regularizers: they skip what is frozen.
+            spec: [(ops.convert_to_tensor(one), None)]
+            for spec, one in weights.items()
+            if one.trainable
+        }
+        values = {
+            name: ops.zeros((), keras.config.floatx())
+            for name, term in self.terms.items()
+            if term.spec in weights
+        } | term_values(self.terms, self.coefficients, watched)
+        recorder = recording.current()
+        if recorder is not None:
+            shown = {
+                spec: [(ops.expand_dims(one, 0), None) for one, _ in tensors]
+                for spec, tensors in watched.items()
+            }
+            self._note_units(shown)
+            recorder.record_weights(layer, shown, lambda: values)
+        return values
 
     def forget_calls(self) -> None:
         """Forget the calls outside of stateless scopes."""
         self.calls.outside.clear()
+        for layer in self.inner.values():
+            layer.actpen.forget_calls()
 
     def check(self, layer: keras.layers.Layer, watched: Watched) -> None:
         """Refuse tensors that do not suit the terms.
 
         Args:
             layer: The plain layer.
-            watched: Symbolic tensors.
+            watched: Symbolic tensors of a call.
 
         Raises:
             ValueError: If one does not, or a function returns no scalar.
         """
-        self._note_units(watched)
+        weights = {}
+        if layer.built:
+            weights = {
+                spec: trained_weight_of(layer, spec.on)
+                for spec in self.of_weights
+            }
+        seen = watched | {
+            spec: [(keras.KerasTensor((1, *one.shape), one.dtype), None)]
+            for spec, one in weights.items()
+        }
+        self._note_units(seen)
+        for spec, tensors in watched.items():
+            shapes = [str(tuple(tensor.shape)) for tensor, _ in tensors]
+            self.spec_shapes[spec] = ", ".join(shapes)
         if not self.terms:
             return
         activation = getattr(layer, "activation", None)
         for term in self.terms.values():
-            for tensor, _ in watched[term.spec]:
+            for tensor, _ in seen.get(term.spec, ()):
                 term.penalty.check_target(tensor, activation, term.spec.on)
 
-        def values(*tensors: MaskedTensors) -> list[Tensor]:
-            by_spec = dict(zip(watched, tensors, strict=True))
-            return list(self._term_values(by_spec).values())
+        given = watched | {
+            spec: [(keras.KerasTensor(one.shape, one.dtype), None)]
+            for spec, one in weights.items()
+        }
 
-        internals.try_out(values, *watched.values())
+        def values(*tensors: MaskedTensors) -> list[Tensor]:
+            by_spec = dict(zip(given, tensors, strict=True))
+            return list(
+                term_values(self.terms, self.coefficients, by_spec).values()
+            )
+
+        internals.try_out(values, *given.values())
 
     def _values_of(self, call: Call) -> dict[str, Tensor]:
         if call.values is None:
             with internals.own_losses(call.entry):
-                call.values = self._term_values(call.watched)
+                call.values = term_values(
+                    self.terms, self.coefficients, call.watched
+                )
             # Not to keep the activations until the next step.
             call.watched = {}
         return call.values
-
-    def _term_values(self, watched: Watched) -> dict[str, Tensor]:
-        if not self.terms:  # only watched, without coefficients
-            return {}
-        coefficients = backend.scalars(self.coefficients.variable)
-        return {
-            name: _term_value(term.penalty, watched[term.spec], coefficient)
-            for (name, term), coefficient in zip(
-                self.terms.items(), coefficients, strict=True
-            )
-        }
 
     def _note_units(self, watched: Watched) -> None:
         for spec, tensors in watched.items():
@@ -172,21 +271,3 @@ class Attachment:
                     self.spec_units[spec] = units
                 elif self.spec_units[spec] not in (units, None):
                     self.spec_units[spec] = None
-
-
-def _term_value(
-    penalty: penalties.Penalty, tensors: MaskedTensors, coefficient: Tensor
-) -> Tensor:
-    # Not from 0: that would be one more operation.
-    first, *others = (penalty.value(*one) for one in tensors)
-    value = sum(others, first)
-    return backend.scaled(value, coefficient)
-
-
-def _loss(first: Tensor, *others: Tensor) -> Tensor:
-    """Sum, of the dtype of Keras's own losses: TensorFlow adds no others."""
-    total = sum(others, first)
-    floatx = keras.config.floatx()
-    if keras.backend.standardize_dtype(total.dtype) == floatx:
-        return total
-    return ops.cast(total, floatx)

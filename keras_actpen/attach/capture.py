@@ -2,51 +2,19 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops, tree
 
 from keras_actpen import internals
+from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.padding import (
+    PADDING_MASKS,
+    mask_for,
+    padding_mask,
+)
 from keras_actpen.backend.tensors import MaskedTensors, Tensor, storage
-
-PLACES = ("output", "preactivation")
-
-
-@dataclass(frozen=True)
-class ActivationSpec:
-    """Which tensors of a layer are looked at.
-
-    Args:
-        on: `"output"` or `"preactivation"`.
-        output: Index or key of the output, or `"all"`.
-    """
-
-    on: str = "output"
-    output: int | str = 0
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        if self.on not in PLACES:
-            raise ValueError(
-                "Invalid value received for argument `on`. Expected "
-                f"'output' or 'preactivation'. Received: on={self.on!r}"
-            )
-        if isinstance(self.output, bool) or not isinstance(
-            self.output, int | str
-        ):
-            raise TypeError(
-                "Invalid type received for argument `output`. Expected the "
-                "index or the key of one output, or 'all'. Received: "
-                f"output={self.output!r} (of type "
-                f"{type(self.output).__name__})"
-            )
-
-    def __str__(self) -> str:
-        """The place as it is shown to users: `output`, `output[1]`."""
-        return self.on if self.output == 0 else f"{self.on}[{self.output}]"
-
 
 _FIRST_OUTPUT = (ActivationSpec(),)
 
@@ -93,7 +61,7 @@ def observed_spec(
 ) -> tuple[Any, Watched]:
     """Specs of what `observed_call` returns, for symbolic arguments."""
     if not isinstance(layer, keras.Model) and all(
-        spec.on == "output" for spec in specs
+        spec.on != "preactivation" for spec in specs
     ):
         # Most layers know it without being traced, which takes longer.
         outputs = layer.compute_output_spec(*args, **kwargs)
@@ -124,7 +92,7 @@ def _is_tensor_to_tensor(
         len(args) == 1
         and ops.is_tensor(args[0])
         and ops.is_tensor(outputs)
-        and kwargs.keys().isdisjoint(_PADDING_MASKS)
+        and kwargs.keys().isdisjoint(PADDING_MASKS)
         and _is_float(outputs.dtype)
         and storage(outputs) == "dense"
     )
@@ -139,14 +107,42 @@ def watched_at(
     preactivation: Tensor | None = None,
 ) -> Watched:
     """The tensors at each place of a call, by what it was given and gave."""
+    if not specs:
+        return {}
     padding = padding_mask(layer, args, kwargs)
     return {
         spec: [
             (tensor, mask_for(tensor, mask, padding))
-            for tensor, mask in tensors_at(spec, layer, outputs, preactivation)
+            for tensor, mask in tensors_at(
+                spec,
+                layer,
+                received(layer, args, kwargs)
+                if spec.on == "input"
+                else outputs,
+                preactivation,
+            )
         ]
         for spec in specs
     }
+
+
+def received(
+    layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What a layer is called on: one value, or several by argument."""
+    names = layer.call_signature_parameters
+    given = {
+        name: value
+        for name, value in (*zip(names, args, strict=False), *kwargs.items())
+        if not name.endswith("mask")
+        and any(map(_is_tensor, tree.flatten(value)))
+    }
+    first = next(iter(given.values()), None)
+    return given if len(given) > 1 else first
+
+
+def _is_tensor(value: Any) -> bool:
+    return ops.is_tensor(value) or isinstance(value, keras.KerasTensor)
 
 
 @contextlib.contextmanager
@@ -156,10 +152,9 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
     Raises:
         ValueError: If the layer has no activation of its own.
     """
+    check_activation(layer)
     attributes = vars(layer)
-    activation = attributes.get("activation")
-    if not callable(activation):
-        raise _no_preactivation(layer)
+    activation = attributes["activation"]
     seen = []
 
     def tap(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -172,6 +167,12 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         attributes["activation"] = activation
+
+
+def check_activation(layer: keras.layers.Layer) -> None:
+    """Refuse a layer without an activation of its own."""
+    if not callable(vars(layer).get("activation")):
+        raise _no_preactivation(layer)
 
 
 def only_tapped(layer: keras.layers.Layer, seen: list[Tensor]) -> Tensor:
@@ -201,7 +202,14 @@ def tensors_at(
     outputs: Any,
     preactivation: Tensor | None,
 ) -> MaskedTensors:
-    """Tensors at a place of a layer, each with its mask or None."""
+    """Tensors at a place of a layer, each with its mask or None.
+
+    Args:
+        spec: The place.
+        layer: The layer.
+        outputs: What the layer gave, or `received` for `on="input"`.
+        preactivation: What its activation received, if that is the place.
+    """
     if spec.on == "preactivation":
         mask = internals.mask_of(tree.flatten(outputs)[0])
         chosen = [(preactivation, mask)]
@@ -214,24 +222,34 @@ def tensors_at(
         tensor = _chosen_output(layer, outputs, spec.output)
         chosen = [(tensor, internals.mask_of(tensor))]
     for tensor, _ in chosen:
-        _check_tensor(layer, tensor)
+        _check_tensor(layer, tensor, spec.on)
     return chosen
 
 
-def _check_tensor(layer: keras.layers.Layer, tensor: Tensor) -> None:
+def _check_tensor(layer: keras.layers.Layer, tensor: Tensor, on: str) -> None:
     """Refuse a tensor that holds no floats, or not one at each position."""
-    if not _is_float(tensor.dtype):
-        expected = "float output; target the layer behind it"
+    what = "input" if on == "input" else "output"
+    if not _is_tensor(tensor):
+        expected = f"a tensor as {what}"
+        found = f"is {type(tensor).__name__}"
+    elif not _is_float(tensor.dtype):
+        expected = f"a float {what}; target the layer behind it"
         found = f"has dtype {keras.backend.standardize_dtype(tensor.dtype)}"
     elif (kind := storage(tensor)) != "dense":
-        expected = "dense output; target the Dense or other layer behind it"
+        expected = f"a dense {what}; target the Dense or other layer behind it"
         found = f"is a {kind} tensor"
+    elif len(tensor.shape) == 0:
+        expected = (
+            f"an {what} for each sample; penalize what it is computed from, "
+            "or use `add_loss`"
+        )
+        found = "is a scalar"
     else:
         return
     raise ValueError(
         "Invalid value received for argument `layers`. Expected a layer with "
-        f"a {expected}. Received: layer {layer.name!r} (of type "
-        f"{type(layer).__name__}), whose output {found}"
+        f"{expected}. Received: layer {layer.name!r} (of type "
+        f"{type(layer).__name__}), whose {what} {found}"
     )
 
 
@@ -262,38 +280,3 @@ def _chosen_output(
         f"{expected} for layer {layer.name!r} (of type "
         f"{type(layer).__name__}). Received: output={output!r}"
     )
-
-
-# What KerasHub's encoder and decoder layers call the mask of their input.
-_PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
-
-
-def padding_mask(
-    layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Tensor | None:
-    """Padding mask among the arguments of a call, or None."""
-    parameters = layer.call_signature_parameters
-    for name in _PADDING_MASKS:
-        mask = kwargs.get(name)
-        if mask is None and name in parameters[: len(args)]:
-            mask = args[parameters.index(name)]
-        if mask is not None:
-            return mask
-    if args and isinstance(args[0], Mapping):
-        # Not that of a decoder: a model with one has two sequences.
-        return args[0].get("padding_mask")
-    return None
-
-
-def mask_for(
-    tensor: Tensor, mask: Tensor | None, padding: Tensor | None
-) -> Tensor | None:
-    """The mask of a tensor: Keras's, or a padding mask that fits it."""
-    if mask is not None or padding is None:
-        return mask
-    rank = len(padding.shape)
-    fits = rank < len(tensor.shape) and all(
-        a is None or b is None or a == b
-        for a, b in zip(padding.shape, tensor.shape[:rank], strict=True)
-    )
-    return ops.cast(padding, "bool") if fits else None

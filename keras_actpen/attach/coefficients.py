@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_actpen import penalties
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.penalties.base import Penalty
 from keras_actpen.penalties.validation import check_coefficient
 

@@ -4,9 +4,13 @@ from typing import Any
 
 import keras
 
-from keras_actpen.attach.capture import ActivationSpec, tensors_at
-from keras_actpen.attach.layer_refs import LayerRef, layer_refs, unwrapped
+from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.capture import received, tensors_at
+from keras_actpen.attach.held_layers import unwrapped
+from keras_actpen.attach.inner_specs import known_arguments
+from keras_actpen.attach.layer_refs import LayerRef, layer_refs
 from keras_actpen.attach.select_errors import listed
+from keras_actpen.attach.weights import trained_weight_of
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.penalties.base import Penalty
 
@@ -41,13 +45,18 @@ def check_suits(
 
 def _tensors(spec: ActivationSpec, ref: LayerRef) -> list[Tensor]:
     """Symbolic tensors at a place, none if the layer has no symbolic call."""
+    layer = unwrapped(ref.layer)
+    if spec.is_weight:
+        weight = trained_weight_of(layer, spec.on)
+        return [keras.KerasTensor((1, *weight.shape), weight.dtype)]
     output = _symbolic_output(ref.layer)
     if output is None or spec.output not in (0, "all"):
         # `Layer.output` is flat: which output is meant shows in a call only.
         return []
     # An activation keeps the shape: the output stands for what it receives.
     preactivation = keras.tree.flatten(output)[0]
-    layer = unwrapped(ref.layer)
+    if spec.on == "input":
+        output = received(layer, *known_arguments(ref.layer))
     return [
         tensor for tensor, _ in tensors_at(spec, layer, output, preactivation)
     ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import keras
 
 from keras_actpen import internals
-from keras_actpen.attach.layer_refs import is_graph_model
+from keras_actpen.attach.held_layers import is_graph_model
 
 
 def frozen_layers(

@@ -1,12 +1,18 @@
 """The places in a model where a penalty can be attached."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_actpen import internals
+from keras_actpen.attach.held_layers import (
+    children,
+    is_graph_model,
+    unwrapped,
+)
+from keras_actpen.attach.inner_layers import InnerLayer, inner_layers
 
 Layer = keras.layers.Layer
 InputLayer = keras.layers.InputLayer
@@ -22,33 +28,34 @@ class LayerRef:
         layer: The layer, or the wrapper that stands in its place.
         owner: The model whose `layers` hold it.
         aliases: Further paths to the same layer, where models share it.
+        host: Of a layer inside another one the place of that one.
+        inner: Of a layer inside another one where it is in it.
     """
 
     path: str
     layer: Layer
     owner: keras.Model
     aliases: tuple[str, ...] = ()
+    host: "LayerRef | None" = None
+    inner: InnerLayer | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
         """All paths that lead to the layer."""
         return (self.path, *self.aliases)
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """The layer of the model's own that it is or is in, and where in it."""
+        inner = "" if self.inner is None else self.inner.path
+        return id((self.host or self).layer), inner
 
-def is_graph_model(model: Any) -> bool:
-    """Tell whether `model` runs its graph of layers, so that it can be cloned.
-
-    True for Sequential and Functional models, also of the user's own class;
-    False for any class that brings its own `call`, graph or not, and for a
-    Sequential model on several tensors, for which Keras makes no graph.
-    """
-    if not isinstance(model, keras.Sequential | keras.Function):
-        return False
-    if model.built and internals.graph_of(model) is None:
-        return False
-    cls = type(internals.root_of(model))
-    definer = next(c for c in cls.__mro__ if "call" in vars(c))
-    return definer.__module__.partition(".")[0] == "keras"
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the layer itself is called: its name, its attribute."""
+        if self.inner is None:
+            return (self.layer.name,)
+        return (self.layer.name, self.inner.path.rpartition("/")[2])
 
 
 def layer_refs(model: keras.Model) -> list[LayerRef]:
@@ -86,6 +93,47 @@ def layer_refs(model: keras.Model) -> list[LayerRef]:
     ]
 
 
+def inner_refs(available: Sequence[LayerRef]) -> list[LayerRef]:
+    """The layers inside those of a model.
+
+    Args:
+        available: The `layer_refs` of the model.
+    """
+    owners = {id(unwrapped(ref.owner)) for ref in available}
+    found = []
+    for host in available:
+        if id(unwrapped(host.layer)) in owners:
+            continue  # its layers are available themselves
+        attached = getattr(host.layer, "actpen", None)
+        penalized = attached.inner if attached is not None else {}
+        for one in inner_layers(host.layer):
+            paths = [
+                f"{start}/{path}"
+                for start in host.paths
+                for path in (one.path, *one.aliases)
+            ]
+            found.append(
+                LayerRef(
+                    paths[0],
+                    penalized.get(one.path, one.layer),
+                    host.owner,
+                    tuple(paths[1:]),
+                    host,
+                    one,
+                )
+            )
+    return found
+
+
+def all_refs(model: keras.Model) -> list[LayerRef]:
+    """The layers of a model, each followed by those inside it."""
+    available = layer_refs(model)
+    inside: dict[int, list[LayerRef]] = {}
+    for ref in inner_refs(available):
+        inside.setdefault(id(ref.host), []).append(ref)
+    return [one for ref in available for one in (ref, *inside.get(id(ref), ()))]
+
+
 def _walk(
     model: keras.Model,
     prefix: str = "",
@@ -99,10 +147,12 @@ def _walk(
     """
     ancestors = (*ancestors, model)
     in_place = in_place and not is_graph_model(model)
+    steps = _steps(model)
     for layer in model.layers:
         if isinstance(layer, InputLayer):
             continue
-        yield prefix + layer.name, layer, model
+        step = steps[id(layer)]
+        yield prefix + step, layer, model
         inner = unwrapped(layer)
         if any(inner is unwrapped(ancestor) for ancestor in ancestors):
             continue  # a sub-model that holds its parent as an attribute
@@ -111,28 +161,37 @@ def _walk(
             and isinstance(inner, keras.Model)
             and not isinstance(inner, keras.Sequential)
         ):
-            yield from _walk(
-                inner, f"{prefix}{layer.name}/", ancestors, in_place
-            )
+            yield from _walk(inner, f"{prefix}{step}/", ancestors, in_place)
 
 
-def unwrapped(layer: Layer) -> Layer:
-    """What a twin is a twin of, or `layer`."""
-    return internals.root_of(layer)
+def _steps(model: keras.Model) -> dict[int, str]:
+    """What the layers of a model are called in paths, by their ids.
+
+    By their names; where two have one name, which only a subclassed model
+    lets them have, the attribute stands in front of it.
+    """
+    named = {id(layer): layer.name for layer in model.layers}
+    repeated = {
+        name for name, count in Counter(named.values()).items() if count > 1
+    }
+    if not repeated:
+        return named
+    attributes = {id(one): keys[0] for keys, one in children(model)}
+    return {
+        key: f"{attributes.get(key, key)}/{name}" if name in repeated else name
+        for key, name in named.items()
+    }
 
 
-def users_layer(layer: Layer) -> Layer:
-    """The object that the user made: also of a nested model rebuilt since."""
-    return internals.original_of(unwrapped(layer))
-
-
-def output_shape(layer: keras.layers.Layer) -> str:
+def output_shape(layer: Layer) -> str:
     """Output shape of a layer as text, `?` where it has no single one."""
     try:
         shapes = keras.tree.map_structure(
             lambda tensor: str(tuple(tensor.shape)), layer.output
         )
     except (AttributeError, ValueError):  # never called on a symbolic tensor
-        return "?"
+        attached = getattr(layer, "actpen", None)
+        known = {} if attached is None else attached.spec_shapes
+        return next(iter(known.values()), "?")
     flat: list[Any] = keras.tree.flatten(shapes)
     return ", ".join(flat)

@@ -7,12 +7,15 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.attachment import Attachment
-from keras_actpen.attach.capture import ActivationSpec, observed_spec
+from keras_actpen.attach.capture import observed_spec
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
+from keras_actpen.attach.inner_layers import InnerLayer, inner_layers
+from keras_actpen.attach.inner_specs import inner_specs
+from keras_actpen.attach.plan import Plan
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import name_in_files, serializable
-from keras_actpen.penalties.validation import check_term_name
 
 
 @serializable
@@ -38,10 +41,11 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         layer: The `keras.layers.Layer` to wrap.
         penalties: A penalty (anything that `penalties.get` takes), a sequence
             of them or `()` to only watch the layer.
-        on: `"output"`, the output after the activation, or
-            `"preactivation"`, what the layer's own activation receives.
-        output: Index or key of the output of a layer that has several, or
-            `"all"` for their sum.
+        on: `"output"`, the output after the activation; `"preactivation"`,
+            what the layer's own activation receives; `"input"`, what the
+            layer is called on; or the name of a weight, such as `"kernel"`.
+        output: Index or key of the output, or of the input, of a layer that
+            has several, or `"all"` for their sum.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -82,10 +86,42 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     ):
         spec = ActivationSpec(on, output)
         terms = terms_by_name(penalties, spec, layer.name)
-        is_made_again = internals.is_in_constructor()
+        self._attach(Plan(terms, spec), internals.is_in_constructor())
+
+    def _attach(
+        self, plan: Plan, is_made_again: bool, within: InnerLayer | None = None
+    ) -> None:
+        layer = self.wrapped_layer
         with keras.name_scope(layer.name):
-            attachment = Attachment(terms, spec, is_made_again)
+            attachment = Attachment(
+                dict(plan.terms), plan.specs, is_made_again, within
+            )
         internals.own(self, actpen=attachment)
+        attachment.spec_units.update(plan.spec_units)
+        attachment.spec_shapes.update(plan.spec_shapes)
+        for name, coefficient in plan.coefficients.items():
+            if coefficient != attachment.coefficients[name]:
+                attachment.coefficients[name] = coefficient
+        attachment.unfound = dict(plan.inner)
+        if layer.built:
+            self.find_inner()
+
+    def find_inner(self) -> None:
+        """Find the layers inside, which a layer may make when it is built."""
+        actpen = self.actpen
+        if not actpen.unfound:
+            return
+        for inner in inner_layers(self.wrapped_layer):
+            for path in (inner.path, *inner.aliases):
+                if path in actpen.unfound:
+                    plan = actpen.unfound.pop(path)
+                    actpen.inner[path] = penalized(inner.layer, plan, inner)
+        if actpen.unfound:
+            raise ValueError(
+                "Invalid value received for argument `actpen`. Expected the "
+                f"paths of layers inside layer {self.name!r}. Received: "
+                f"{[*actpen.unfound]}, which it does not hold"
+            )
 
     @property
     def wrapped_layer(self) -> keras.layers.Layer:
@@ -117,15 +153,23 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         attached = self.actpen
         return [
             *super().variables,
-            *attached.variables,
+            *attached.variables.values(),
             *attached.state_variables,
         ]
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""
-        layer = self.wrapped_layer
-        outputs, watched = observed_spec(layer, self.actpen.specs, args, kwargs)
-        self.actpen.check(layer, watched)
+        layer, actpen = self.wrapped_layer, self.actpen
+        self.find_inner()
+        outputs, watched = observed_spec(layer, actpen.of_calls, args, kwargs)
+        actpen.check(layer, watched)
+        for inner, calls in inner_specs(
+            layer, [*actpen.inner.values()], args, kwargs
+        ):
+            if isinstance(calls, ValueError):
+                raise calls
+            for seen in calls:
+                inner.actpen.check(inner.wrapped_layer, seen)
         return outputs
 
     def save_assets(self, path: str) -> None:
@@ -161,82 +205,58 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         # These are asked for once more, of this object.
         layer.pop("build_config", None)
         layer.pop("compile_config", None)
-        spec = self.actpen.specs[0]
-        terms = {
-            name: {
-                "penalty": penalties.serialize(term.penalty),
-                "coefficient": self.actpen.coefficients[name],
-                "on": term.spec.on,
-                "output": term.spec.output,
-            }
-            for name, term in self.actpen.terms.items()
-        }
-        return {
-            **config,
-            "actpen": {
-                "layer": layer,
-                "terms": terms,
-                "on": spec.on,
-                "output": spec.output,
-            },
-        }
+        attached = plan_of(self).get_config()
+        return {**config, "actpen": {"layer": layer, **attached}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "PenalizedLayer":
         """Re-create the layer and its penalties."""
         if "actpen" in config:
-            layer, given, on, output = parts(
-                "actpen", config["actpen"], "layer", "terms", "on", "output"
-            )
+            attached = config["actpen"]
+            (layer,) = parts("actpen", attached, "layer")
             (_,) = parts("layer", layer, "class_name")
             rest = {k: v for k, v in config.items() if k != "actpen"}
             layer = {**layer, "config": rest}
         else:  # keras_actpen 0.1.0
-            layer, given, on, output = parts(
-                "config", config, "layer", "terms", "on", "output"
-            )
-        parts("terms", given)
-        terms, coefficients = {}, {}
-        for name, term in given.items():
-            penalty, coefficients[check_term_name(name)], *spec = parts(
-                "term", term, "penalty", "coefficient", "on", "output"
-            )
-            terms[name] = Term(
-                penalties.deserialize(penalty), ActivationSpec(*spec)
-            )
+            attached = config
+            (layer,) = parts("config", config, "layer")
+        plan = Plan.from_config(attached)
         # Keras looks the class up by its registered name, which all these
         # classes share: `cls` may be that of another wrapped class.
-        new = PenalizedLayer(
-            described("layer", layer, keras.layers.Layer),
-            terms,
-            on=on,
-            output=output,
-        )
-        _set_coefficients(new, coefficients)
-        return new
+        return penalized(described("layer", layer, keras.layers.Layer), plan)
 
 
-def penalized_again(
-    layer: PenalizedLayer, wrapped: keras.layers.Layer, terms: dict[str, Term]
-) -> PenalizedLayer:
-    """Penalize `wrapped` as `layer` is, with more terms or with the same.
+def plan_of(layer: keras.layers.Layer) -> Plan:
+    """What a layer of a model has attached now, its coefficients too."""
+    if not isinstance(layer, PenalizedLayer):
+        return Plan()
+    actpen = layer.actpen
+    return Plan(
+        dict(actpen.terms),
+        actpen.specs[0] if actpen.specs else None,
+        dict(actpen.coefficients),
+        dict(actpen.spec_units),
+        dict(actpen.spec_shapes),
+        {path: plan_of(one) for path, one in actpen.inner.items()}
+        | actpen.unfound,
+    )
 
-    The coefficients have the values that they have on `layer` now.
+
+def penalized(
+    layer: keras.layers.Layer, plan: Plan, within: InnerLayer | None = None
+) -> keras.layers.Layer:
+    """A plain layer with what a plan says, itself if that is nothing.
+
+    Args:
+        layer: The layer.
+        plan: What it is to have attached.
+        within: Where it is, if it is inside another layer.
     """
-    known = layer.actpen
-    spec = known.specs[0]
-    new = PenalizedLayer(wrapped, terms, on=spec.on, output=spec.output)
-    _set_coefficients(new, known.coefficients)
-    new.actpen.spec_units.update(known.spec_units)
+    if plan.is_empty:
+        return layer
+    new = PenalizedLayer.__new__(PenalizedLayer, layer)
+    new._attach(plan, internals.is_in_constructor(), within)
     return new
-
-
-def _set_coefficients(
-    layer: PenalizedLayer, coefficients: Mapping[str, float]
-) -> None:
-    for name, coefficient in coefficients.items():
-        if coefficient != layer.actpen.coefficients[name]:
-            layer.actpen.coefficients[name] = coefficient
 
 
 def _class_for(layer: keras.layers.Layer) -> type:

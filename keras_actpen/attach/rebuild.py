@@ -5,50 +5,67 @@ nothing is copied, nothing is re-created.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import tree
 
 from keras_actpen import backend, internals
-from keras_actpen.attach.capture import ActivationSpec
-from keras_actpen.attach.coefficients import Term
-from keras_actpen.attach.layer_refs import is_graph_model, unwrapped
+from keras_actpen.attach.held_layers import is_graph_model, unwrapped
+from keras_actpen.attach.layer_refs import LayerRef
 from keras_actpen.attach.penalized_layer import (
     PenalizedLayer,
-    penalized_again,
+    penalized,
+    plan_of,
 )
+from keras_actpen.attach.plan import Plan
 from keras_actpen.attach.replace_in_place import replace_in_place
 
 Layer = keras.layers.Layer
-# What takes a layer's place, made from the layer after its own rebuilding.
-Replacement = Callable[[Layer], Layer]
 
 
-def wrapping(
-    layer: Layer, terms: dict[str, Term], spec: ActivationSpec
-) -> Replacement:
-    """What makes the wrapper of a layer that is plain or wrapped already."""
-    if not isinstance(layer, PenalizedLayer):
-        return lambda inner: PenalizedLayer(
-            inner, terms, on=spec.on, output=spec.output
-        )
-    return lambda inner: penalized_again(layer, inner, terms)
+class Plans:
+    """What the layers of a model are to have attached.
+
+    Attributes:
+        by_layer: By the ids of the layers of the model itself.
+    """
+
+    def __init__(self):
+        self.by_layer: dict[int, Plan] = {}
+
+    def _of_model(self, ref: LayerRef) -> Plan:
+        layer = (ref.host or ref).layer
+        if id(layer) not in self.by_layer:
+            self.by_layer[id(layer)] = plan_of(layer)
+        return self.by_layer[id(layer)]
+
+    def at(self, ref: LayerRef) -> Plan:
+        """What a layer is to have attached, to be written."""
+        plan = self._of_model(ref)
+        if ref.inner is None:
+            return plan
+        return plan.inner.setdefault(ref.inner.path, Plan())
+
+    def remove(self, ref: LayerRef) -> None:
+        """Take off what a layer has attached."""
+        plan = self._of_model(ref)
+        if ref.inner is not None:
+            del plan.inner[ref.inner.path]
+        else:
+            self.by_layer[id(ref.layer)] = Plan(inner=plan.inner)
 
 
-def replace_layers(
-    model: keras.Model, replacements: dict[int, Replacement]
-) -> keras.Model:
-    """Put other layers in the place of some layers of a model.
+def replace_layers(model: keras.Model, plans: dict[int, Plan]) -> keras.Model:
+    """Penalize some layers of a model, or make them plain again.
 
     Args:
         model: The model, left as it is unless it is subclassed.
-        replacements: By the id of a layer, what makes its replacement from
-            the (unwrapped, rebuilt) layer.
+        plans: By the id of a layer, what it is to have attached.
     """
     with backend.strategy_scope(model), _plain_errors():
-        rebuilding = _Rebuilding(model, replacements)
+        rebuilding = _Rebuilding(model, plans.by_layer)
         if is_graph_model(model):
             new = rebuilding.visit(model)
         else:
@@ -63,13 +80,11 @@ def replace_layers(
 class _Rebuilding:
     """Maps each layer to what stands in its place in the new model."""
 
-    def __init__(
-        self, model: keras.Model, replacements: dict[int, Replacement]
-    ):
+    def __init__(self, model: keras.Model, plans: dict[int, Plan]):
         self._model = model
-        self._replacements = replacements
+        self._plans = plans
         graphs = list(_graphs(model, None))
-        replaced = set(replacements)
+        replaced = set(plans)
         if is_graph_model(model):
             # Coefficients are each model's own.
             replaced |= {
@@ -102,10 +117,10 @@ class _Rebuilding:
             id(one) in self._moved for one in inner.layers
         ):
             rebuilt = self._rebuild(inner)
-        if id(layer) in self._replacements:
-            return self._replacements[id(layer)](rebuilt)
+        if id(layer) in self._plans:
+            return penalized(rebuilt, self._plans[id(layer)])
         if isinstance(layer, PenalizedLayer) and id(layer) in self._moved:
-            return penalized_again(layer, rebuilt, layer.actpen.terms)
+            return penalized(rebuilt, plan_of(layer))
         return layer if rebuilt is inner else rebuilt
 
     def _operation(self, operation: Any) -> Any:
@@ -130,7 +145,7 @@ class _Rebuilding:
         graph = internals.original_graph(model, self._moved, self._operation)
         if graph is None:
             graph = internals.rebuilt_graph(
-                model, self._moved, set(self._replacements), self._place
+                model, self._moved, set(self._plans), self._place
             )
         flat, placed = graph
         original = internals.original_of(model)

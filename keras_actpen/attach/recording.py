@@ -27,6 +27,20 @@ class Recorder(Protocol):
                 scalar; what the loss has, if it has been asked for before.
         """
 
+    def record_weights(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take the weights of one layer, whenever its losses are asked for.
+
+        Args:
+            layer: The `PenalizedLayer`.
+            watched: As in `record`, of weights; each as a batch of one.
+            terms: As in `record`.
+        """
+
     def asked(self, layer: Any) -> None:
         """Take note that somebody asks for the losses of a layer.
 
@@ -79,6 +93,16 @@ class ValueRecorder:
         values = self.values.setdefault(id(layer), dict.fromkeys(new, 0.0))
         for name, value in new.items():
             values[name] = values[name] + value
+
+    def record_weights(
+        self,
+        layer: Any,
+        watched: dict[Any, MaskedTensors],
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take the weights of one layer, once."""
+        values = self.values.setdefault(id(layer), {})
+        values |= terms()
 
     def asked(self, layer: Any) -> None:
         """Nothing depends on who asks."""

@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import keras
-from keras import tree
 
 from keras_actpen import internals
-from keras_actpen.attach.layer_refs import is_graph_model
+from keras_actpen.attach.held_layers import is_graph_model
+from keras_actpen.attach.inner_specs import known_arguments
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 
 Layer = keras.layers.Layer
@@ -62,18 +62,12 @@ def _try_out(wrapper: PenalizedLayer) -> None:
     penalty is attached.
     """
     layer = wrapper.wrapped_layer
-    config = layer.get_build_config()
-    if config is None:
+    arguments = known_arguments(layer)
+    if arguments is None:
         return
-    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
-    args = [
-        tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, layer.compute_dtype), one
-        )
-        for one in shapes.values()
-    ]
+    args, kwargs = arguments
     try:
-        layer.compute_output_spec(*args)
+        layer.compute_output_spec(*args, **kwargs)
     except Exception:  # not how the model calls it: its first call will tell
         return
-    wrapper.compute_output_spec(*args)
+    wrapper.compute_output_spec(*args, **kwargs)

@@ -7,8 +7,10 @@ from typing import Any
 import keras
 
 from keras_actpen import penalties
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.layer_refs import LayerRef
-from keras_actpen.attach.select import Entries, select
+from keras_actpen.attach.left_out import without_unsuited
+from keras_actpen.attach.select import Entries, find
 from keras_actpen.penalties.validation import check_coefficient, check_term_name
 
 
@@ -19,10 +21,11 @@ def requested_terms(
     l1: float | None,
     l2: float | None,
     name: str | None,
+    spec: ActivationSpec,
 ) -> list[tuple[LayerRef, list[penalties.Penalty]]]:
     """The layers to penalize, each with its new penalties.
 
-    The arguments are those of `attach_penalty`.
+    The arguments are those of `attach_penalty`, `on` and `output` as `spec`.
     """
     if isinstance(layers, Mapping):
         if penalty is not None or l1 is not None or l2 is not None:
@@ -35,11 +38,12 @@ def requested_terms(
         requests = list(layers.items())
     else:
         requests = [(layers, penalty)]
-    wanted: dict[int, tuple[LayerRef, list[penalties.Penalty]]] = {}
+    wanted: dict[tuple[int, str], tuple[LayerRef, list[penalties.Penalty]]] = {}
     for entry, given in requests:
-        found = _penalties(given, l1, l2, name)
-        for ref in select(model, entry):
-            wanted.setdefault(id(ref.layer), (ref, []))[1].extend(found)
+        new = _penalties(given, l1, l2, name)
+        found = find(model, entry)
+        for ref in without_unsuited(model, found, spec):
+            wanted.setdefault(ref.key, (ref, []))[1].extend(new)
     if not wanted:
         raise _nothing_to_penalize("layers={}")
     return list(wanted.values())

@@ -1,27 +1,23 @@
 """Names, globs, regexes, classes and predicates -> layers of a model."""
 
 import fnmatch
+import functools
 import numbers
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
 
-from keras_actpen.attach.layer_refs import (
-    LayerRef,
-    layer_refs,
-    unwrapped,
-    users_layer,
-)
+from keras_actpen.attach.held_layers import unwrapped, users_layer
+from keras_actpen.attach.layer_refs import LayerRef, inner_refs, layer_refs
 from keras_actpen.attach.select_errors import (
     ambiguous,
-    hidden,
     inputs,
     invalid,
     is_input,
     no_match,
-    out_of_reach,
     shown,
 )
 
@@ -33,8 +29,27 @@ Entry: TypeAlias = (
 Entries: TypeAlias = Entry | Sequence[Entry]
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A layer that an entry of `layers` describes.
+
+    Attributes:
+        ref: Where it is.
+        pattern: The entry, as errors show it, if it may match many: a glob, a
+            regex, a class or a function; None if it says which layer.
+    """
+
+    ref: LayerRef
+    pattern: str | None
+
+
 def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
-    """Find the layers that `layers` describes.
+    """Find the layers that `layers` describes, see `find`."""
+    return [one.ref for one in find(model, layers)]
+
+
+def find(model: keras.Model, layers: Entries) -> list[Found]:
+    """Find the layers that `layers` describes, and how.
 
     Args:
         model: Any Keras model.
@@ -45,20 +60,23 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
             regex, matched against whole paths; a layer; a class; a function
             `f(layer) -> bool`; an index as in `model.get_layer(index=)`; or a
             list or tuple of these. The name of a nested model selects that
-            model's own output.
+            model's own output. Where an entry matches no layer that the model
+            itself calls, it is looked for inside these: by attributes
+            (`"block/hidden"`) or names.
 
     Returns:
         The layers in model order, each once.
 
     Raises:
         TypeError: If `layers` or one of its entries is none of the above.
-        ValueError: If an entry matches no layer, an input or a layer inside
-            a composite layer, or if a name is ambiguous.
+        ValueError: If an entry matches no layer or an input, or if a name is
+            ambiguous.
 
     Example:
         >>> hidden = keras.layers.Dense(2, name="dense")
         >>> encoder = keras.Sequential([hidden], name="encoder")
-        >>> [ref.path for ref in select(keras.Sequential([encoder]), "d*")]
+        >>> found = find(keras.Sequential([encoder]), "d*")
+        >>> [one.ref.path for one in found]
         ['encoder/dense']
     """
     available = layer_refs(model)
@@ -73,40 +91,74 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
             f"layers={layers!r}",
             "Write layers='*' for all layers.",
         )
-    chosen: set[LayerRef] = set()
+    inside = functools.cache(lambda: inner_refs(available))
+    patterns: dict[LayerRef, str | None] = {}
     for argument, entry in entries.items():
-        chosen.update(_select_one(model, available, entry, argument))
-    return [ref for ref in available if ref in chosen]
+        received = f"{argument}={shown(entry)}"
+        chosen = _select_one(model, available, inside, entry, argument)
+        pattern = received if _is_pattern(entry, chosen) else None
+        for ref in chosen:
+            # What is named once is no longer one of many.
+            patterns[ref] = patterns.get(ref, pattern) and pattern
+    order = available
+    if any(ref.host is not None for ref in patterns):
+        order = [*available, *inside()]
+        at = {id(ref): index for index, ref in enumerate(available)}
+        order.sort(key=lambda ref: at[id(ref.host or ref)])
+    return [Found(ref, patterns[ref]) for ref in order if ref in patterns]
+
+
+def _is_pattern(entry: Any, chosen: list[LayerRef]) -> bool:
+    """Whether an entry says what kind of layers it means, not which one."""
+    if isinstance(entry, str):
+        return not any(
+            entry in ref.paths or entry in ref.names for ref in chosen
+        )
+    return not isinstance(entry, Layer | int)
 
 
 def _select_one(
-    model: keras.Model, available: list[LayerRef], entry: Any, argument: str
+    model: keras.Model,
+    available: list[LayerRef],
+    inside: Callable[[], list[LayerRef]],
+    entry: Any,
+    argument: str,
 ) -> list[LayerRef]:
-    """Sites that one entry of `layers` matches, at least one."""
+    """Layers that one entry of `layers` matches, at least one."""
     received = f"{argument}={shown(entry)}"
     if isinstance(entry, numbers.Integral) and not isinstance(entry, bool):
         entry = _layer_at(model, int(entry), received)
-    if isinstance(entry, str):
-        # A layer's name may hold the characters of a glob: exact comes first.
-        found = [ref for ref in available if entry in ref.paths]
-        found = found or [s for s in available if s.layer.name == entry]
-        if len(found) > 1:
-            raise ambiguous(found, received)
+    matches = _matcher(entry, argument)
+    # Inside others last: what selects layers of the model itself selects no
+    # others.
+    for refs in (lambda: available, inside):
+        found = _matching(refs(), entry, matches, received)
         if found:
             return found
-    matches = _matcher(entry, argument)
-    found = [ref for ref in available if matches(ref)]
-    if found:
-        return found
     # A predicate is the user's code: it sees attachable layers only.
     if isinstance(entry, str | Layer | type | re.Pattern):
         for ref in inputs(model, available):
             if matches(ref):
                 raise is_input(ref, available, received)
-        outer = [o.path for ref, o in hidden(available) if matches(ref)]
-        if outer:
-            raise out_of_reach(list(dict.fromkeys(outer)), received)
-    raise no_match(model, available, entry, received)
+    raise no_match(model, available, inside(), entry, received)
+
+
+def _matching(
+    refs: list[LayerRef],
+    entry: Any,
+    matches: Callable[[LayerRef], bool],
+    received: str,
+) -> list[LayerRef]:
+    """Those of some layers that one entry matches, maybe none."""
+    if isinstance(entry, str):
+        # A layer's name may hold the characters of a glob: exact comes first.
+        found = [ref for ref in refs if entry in ref.paths]
+        found = found or [ref for ref in refs if entry in ref.names]
+        if len(found) > 1:
+            raise ambiguous(found, entry, received)
+        if found:
+            return found
+    return [ref for ref in refs if matches(ref)]
 
 
 def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
@@ -119,7 +171,7 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
 
         if "/" in entry:
             return lambda ref: any(map(matches, ref.paths))
-        return lambda ref: matches(ref.layer.name)
+        return lambda ref: any(map(matches, ref.names))
     if isinstance(entry, str):
         raise invalid(
             "a non-empty string",

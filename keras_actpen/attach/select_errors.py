@@ -1,13 +1,15 @@
 """Why an entry of `layers` selects nothing, and what to write instead."""
 
 import difflib
+import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_actpen.attach.layer_refs import LayerRef, unwrapped
+from keras_actpen.attach.held_layers import unwrapped
+from keras_actpen.attach.layer_refs import LayerRef
 
 Layer = keras.layers.Layer
 InputLayer = keras.layers.InputLayer
@@ -45,26 +47,6 @@ def inputs(model: keras.Model, available: list[LayerRef]) -> Iterator[LayerRef]:
                 yield LayerRef(prefix + layer.name, layer, owner)
 
 
-def hidden(available: list[LayerRef]) -> Iterator[tuple[LayerRef, LayerRef]]:
-    """Yield layers inside other layers, each with the one around it."""
-    owners = {ref.owner for ref in available}
-    seen = {id(owner) for owner in owners}
-    for ref in available:
-        seen |= {id(ref.layer), id(unwrapped(ref.layer))}
-    for outer in available:
-        if unwrapped(outer.layer) in owners:
-            continue
-        queue = [LayerRef(outer.path, unwrapped(outer.layer), outer.owner)]
-        for ref in queue:
-            for layer in _sublayers(ref.layer):
-                if id(layer) in seen:
-                    continue
-                seen.add(id(layer))
-                path = f"{ref.path}/{layer.name}"
-                queue.append(LayerRef(path, layer, outer.owner))
-                yield queue[-1], outer
-
-
 def shown(entry: Any) -> str:
     """An entry of `layers` as an error shows it."""
     return entry.__name__ if isinstance(entry, type) else repr(entry)
@@ -85,14 +67,16 @@ def invalid(expected: str, received: str, advice: str) -> ValueError:
     )
 
 
-def ambiguous(found: list[LayerRef], received: str) -> ValueError:
+def ambiguous(found: list[LayerRef], entry: str, received: str) -> ValueError:
     """The error of a name that several layers have."""
     paths = [ref.path for ref in found]
-    if len(set(paths)) < len(paths):
-        # Only a subclassed model lets two layers have one name.
-        advice = "Give the layer object itself, or rename the layers."
-    else:
-        advice = "Write one of these paths, or a list of several."
+    advice = "Write one of these paths, or a list of several"
+    if all(
+        any(fnmatch.fnmatchcase(one, f"*/{entry}") for one in ref.paths)
+        for ref in found
+    ):
+        advice += f"; layers='*/{entry}' is all of them"
+    advice += "."
     return invalid(
         "a name that one layer has",
         f"{received}, which {len(paths)} layers have: {listed(paths)}",
@@ -124,22 +108,16 @@ def is_input(
     )
 
 
-def out_of_reach(outer: list[str], received: str) -> ValueError:
-    """The error of a layer inside another layer."""
-    return invalid(
-        "a layer that the model itself calls",
-        f"{received}, which is inside another layer, where no penalty can "
-        "be attached",
-        f"Write the outer layer instead: {listed(outer)}.",
-    )
-
-
 def no_match(
-    model: keras.Model, available: list[LayerRef], entry: Any, received: str
+    model: keras.Model,
+    available: list[LayerRef],
+    inside: list[LayerRef],
+    entry: Any,
+    received: str,
 ) -> ValueError:
     """The error of an entry that matches nothing."""
     paths = [ref.path for ref in available]
-    near = _near_misses(available, entry)
+    near = _near_misses([*available, *inside], entry)
     advice = f"Did you mean {' or '.join(near)}? " if near else ""
     if paths:
         advice += f"The paths of its layers are: {listed(paths)}."
@@ -152,14 +130,24 @@ def no_match(
     )
 
 
+def _full(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
+
+
 def _near_misses(available: list[LayerRef], entry: Any) -> list[str]:
     """At most three paths, for a class class names, that look like `entry`."""
     targets: dict[str, str] = {}
     if isinstance(entry, type):
         wanted = [entry.__name__]
         for ref in available:
-            name = type(unwrapped(ref.layer)).__name__
-            targets.setdefault(name.lower(), name)
+            kind = type(unwrapped(ref.layer))
+            targets.setdefault(
+                kind.__name__.lower(),
+                # A class of the same name comes from another module.
+                f"{_full(kind)} instead of {_full(entry)}"
+                if kind.__name__ == entry.__name__
+                else kind.__name__,
+            )
     else:
         text = getattr(entry, "pattern", getattr(entry, "name", entry))
         if not isinstance(text, str):
@@ -169,7 +157,8 @@ def _near_misses(available: list[LayerRef], entry: Any) -> list[str]:
         for ref in available:
             targets.setdefault(ref.path.lower(), repr(ref.path))
         for ref in available:
-            targets.setdefault(ref.layer.name.lower(), repr(ref.path))
+            for name in ref.names:
+                targets.setdefault(name.lower(), repr(ref.path))
     near: list[str] = []
     for text in wanted:
         close = difflib.get_close_matches(text.lower(), targets)

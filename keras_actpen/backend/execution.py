@@ -14,8 +14,10 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 elif keras.backend.backend() == "jax":
     import jax
+    from jax.extend.core import get_opaque_trace_state
 elif keras.backend.backend() == "torch":
     import torch
+    from torch._C._functorch import maybe_current_level  # nothing public says
 
 
 def below_root() -> contextlib.AbstractContextManager[object]:
@@ -29,22 +31,12 @@ def below_root() -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def traced_once(tensors: Any) -> Any:
-    """Symbolic tensors that a function is traced on once.
+def traces_twice() -> bool:
+    """Whether Keras traces a function twice for the spec of its outputs.
 
-    For the spec of outputs Keras traces twice on torch, with 83 and with 89
-    for every unknown size: a seventh of attaching to ResNet50.
+    On torch, with 83 and with 89 for every unknown size.
     """
-    if keras.backend.backend() != "torch":
-        return tensors
-    return keras.tree.map_structure(_with_known_sizes, tensors)
-
-
-def _with_known_sizes(tensor: Tensor) -> Tensor:
-    if not isinstance(tensor, keras.KerasTensor):
-        return tensor
-    shape = tuple(83 if size is None else size for size in tensor.shape)
-    return keras.KerasTensor(shape, tensor.dtype)
+    return keras.backend.backend() == "torch"
 
 
 def is_in_reach(tensors: Any) -> bool:
@@ -105,6 +97,24 @@ def running_graph() -> object:
     if keras.backend.backend() == "tensorflow":
         return tf.compat.v1.get_default_graph()
     return None
+
+
+def running_trace() -> object:
+    """What running code is traced into, equal while it is the same one.
+
+    A tensor made in a loop, a branch or a rematerialized block cannot be used
+    around it.
+    """
+    if keras.backend.backend() == "tensorflow":
+        # `tf.vectorized_map` traces its function into the graph around it.
+        scopes = tf.get_current_name_scope().split("/")
+        mapped = sum(one.startswith("loop_body") for one in scopes)
+        return id(running_graph()), mapped, is_hidden_from_tapes()
+    if keras.backend.backend() == "jax":
+        return get_opaque_trace_state(convention="flax")
+    if is_traced():
+        return None
+    return maybe_current_level()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.attach.select import Entries
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.ownership import claim, owns, release
 from keras_actpen.callbacks.term_refs import (
@@ -19,7 +20,6 @@ from keras_actpen.callbacks.term_refs import (
     select_terms,
 )
 from keras_actpen.penalties.validation import invalid_type, invalid_value
-from keras_actpen.statistics.user_warning import warn_at_fit
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 UNITS = ("step", "epoch")
@@ -214,7 +214,7 @@ class PenaltyScheduler(CopyableCallback):
         except Exception:  # a schedule for later steps may do anything at 0
             return
         if self._factor(self._steps) != first:
-            warn_at_fit(
+            warn_user(
                 f"PenaltyScheduler starts at step {self._steps} of its "
                 "schedule, because the optimizer has taken as many steps "
                 "before. To start at step 0, compile the model again with a "
@@ -226,7 +226,7 @@ class PenaltyScheduler(CopyableCallback):
     def _warn_of_zeros(self) -> None:
         zeros = [ref.key for ref in self._refs if ref.attached == 0]
         if zeros:
-            warn_at_fit(
+            warn_user(
                 f"PenaltyScheduler leaves the coefficients of {zeros} at 0: "
                 "it multiplies what the terms were attached with, and that is "
                 "0. Attach them with the coefficient that they should have "

@@ -5,11 +5,11 @@ import math
 import keras
 
 from keras_actpen.attach.frozen import frozen_layers
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.callbacks.control_rules import Limits, Miss
 from keras_actpen.callbacks.measures import TOLERANCE
 from keras_actpen.callbacks.term_refs import TermRef
 from keras_actpen.statistics.thresholds import FACTS
-from keras_actpen.statistics.user_warning import warn_at_fit
 
 # Activations that are never exactly 0.
 _NEVER_ZERO = ("sigmoid", "softmax", "softplus", "exponential", "log_sigmoid")
@@ -133,7 +133,7 @@ class Reach:
         if is_bounded:
             side = "upper" if asks_for_more else "lower"
             where = f"the coefficient at its {side} bound"
-        warn_at_fit(
+        warn_user(
             f"TargetController gives up the target {self.target} of the term "
             f"{self.ref.key!r}: after {self.patience} moves without progress "
             f"`{self.measure}` is {measured:.4g} with {where} "

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import keras
 from rich.console import Console
 
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.attach import (
     attach_penalty,
     detach_penalty,
     penalized_layers,
 )
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.held_layers import is_graph_model
 from keras_actpen.attach.layer_refs import (
     LayerRef,
-    is_graph_model,
     layer_refs,
     output_shape,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from keras_actpen import backend
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.instrumentation.host_state import (
     HostSinceFired,

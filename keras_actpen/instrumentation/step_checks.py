@@ -61,7 +61,11 @@ class StepChecks:
         A step that goes round a layer shows nothing: the next one may call it.
         """
         called = self.layers if self._called is None else self._called
-        not_called = [path for path in self.layers if path not in called]
+        not_called = [
+            path
+            for path, layer in self.layers.items()
+            if path not in called and layer.actpen.of_calls
+        ]
         return {**self.facts(), "not_called": not_called}
 
     def unused_keys(self, phase: str) -> set[str]:

@@ -34,6 +34,8 @@ class TermRecorder:
         self.called_layers: set[int] = set()
         self.asked_layers: set[int] = set()
         self.model_called = False
+        # Paths of layers whose weights were taken.
+        self._weighed: set[str] = set()
         self._trace = _running_trace()
         # Not their values: torch runs the gradients in the order in which
         # values are computed, and a step in another order takes longer.
@@ -55,6 +57,18 @@ class TermRecorder:
         if path is None or self._is_repeated(layer):
             return
         self._add(path, layer, watched, terms)
+
+    def record_weights(
+        self,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Take the weights of one layer, once a step."""
+        path = self.state.paths.get(id(layer))
+        if path is not None and path not in self._weighed:
+            self._weighed.add(path)
+            self._add(path, layer, watched, terms)
 
     def asked(self, layer: PenalizedLayer) -> None:
         """Take note that somebody asks for the losses of a layer."""

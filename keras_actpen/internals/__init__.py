@@ -12,13 +12,17 @@ from keras_actpen.internals.graphs import (
     moved_operations,
     original_graph,
     rebuilt_graph,
+    symbolic_arguments,
 )
+from keras_actpen.internals.inner_calls import inner_calls_made_by
 from keras_actpen.internals.layers import (
     Entry,
+    attributes_of,
     entry_layer,
     entry_of_replica,
     inner_layers,
     own_losses,
+    sublayers,
 )
 from keras_actpen.internals.losses import compute_loss_watched
 from keras_actpen.internals.models import (
@@ -39,6 +43,7 @@ from keras_actpen.internals.tracing import (
     output_spec,
     serialized_for_sharing,
     stateless_scope,
+    traced_spec,
     try_out,
 )
 from keras_actpen.internals.trainable import trainable_in_front
@@ -60,6 +65,7 @@ from keras_actpen.internals.twins import (
 __all__ = [
     "Entry",
     "ObservedTwin",
+    "attributes_of",
     "carry_over",
     "compute_loss_watched",
     "entry_layer",
@@ -69,6 +75,7 @@ __all__ = [
     "graph_of",
     "has_calls",
     "has_outputs",
+    "inner_calls_made_by",
     "inner_layers",
     "is_exporting",
     "is_in_constructor",
@@ -93,6 +100,9 @@ __all__ = [
     "serialized_for_sharing",
     "share_compile_state",
     "stateless_scope",
+    "sublayers",
+    "symbolic_arguments",
+    "traced_spec",
     "trainable_in_front",
     "try_out",
     "twin_class",

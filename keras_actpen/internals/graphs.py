@@ -31,6 +31,19 @@ def has_calls(operation: Any) -> bool:
     return bool(operation._inbound_nodes)
 
 
+def symbolic_arguments(
+    layer: keras.layers.Layer,
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """What a layer was first called on in a graph, None if it never was.
+
+    `Layer.input` has no keyword arguments.
+    """
+    if not layer._inbound_nodes:
+        return None
+    arguments = layer._inbound_nodes[0].arguments
+    return arguments.args, arguments.kwargs
+
+
 def has_outputs(model: keras.Model, outputs: list[Tensor]) -> bool:
     """Whether the outputs of a model's graph are these very tensors."""
     own = graph_of(model).outputs

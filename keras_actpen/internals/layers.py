@@ -3,6 +3,7 @@
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
@@ -67,6 +68,22 @@ def own_losses(
 def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """All layers inside of a layer, those of any attribute."""
     return layer._flatten_layers(include_self=False)
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer tracks itself. No public equivalent."""
+    return list(layer._layers)
+
+
+# What TensorFlow notes of an object's attributes.
+_NOTED = ("_self_unconditional_", "_self_tracked_", "_self_name_based_")
+
+
+def attributes_of(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Attributes of a layer; torch keeps some of them in `_modules`."""
+    attributes = vars(layer)
+    found = {**attributes, **attributes.get("_modules", {})}
+    return {k: v for k, v in found.items() if not k.startswith(_NOTED)}
 
 
 @contextlib.contextmanager

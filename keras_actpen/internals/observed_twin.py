@@ -35,7 +35,7 @@ class Observer(Protocol):
     """What an `ObservedTwin` tells of its calls."""
 
     calls: RunningCalls
-    variables: list[keras.Variable]
+    variables: dict[str, keras.Variable]
 
     def observe(
         self,
@@ -112,5 +112,4 @@ class ObservedTwin(LayerTwin):
         children = super()._trackable_children(save_type, **kwargs)
         if save_type != "checkpoint":
             return children
-        ours = {v.name: v for v in self.actpen.variables}
-        return {**children, **ours}
+        return {**children, **self.actpen.variables}

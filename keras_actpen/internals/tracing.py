@@ -43,9 +43,35 @@ def output_spec(
     return keras_backend.compute_output_spec(below_root, *args, **kwargs)
 
 
+def traced_spec(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """`output_spec`, with sizes in the place of unknown ones where it must.
+
+    Not every layer can be traced on JAX without the size of the batch.
+    """
+    try:
+        return output_spec(function, args, kwargs)
+    except Exception:
+        return output_spec(function, *_with_known_sizes((args, kwargs)))
+
+
 def try_out(function: Callable[..., Any], *args: Any) -> None:
     """Trace `function` on symbolic tensors for its errors alone."""
-    output_spec(function, backend.traced_once(args), {})
+    if backend.traces_twice():  # a seventh of attaching to ResNet50
+        args = _with_known_sizes(args)
+    output_spec(function, args, {})
+
+
+def _with_known_sizes(arguments: Any) -> Any:
+    return keras.tree.map_structure(_with_known_size, arguments)
+
+
+def _with_known_size(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, keras.KerasTensor):
+        return tensor
+    shape = tuple(83 if size is None else size for size in tensor.shape)
+    return keras.KerasTensor(shape, tensor.dtype)
 
 
 def is_writing_keras_file() -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+from keras import ops
 
 from keras_actpen.backend.tensors import Activation, Tensor
 from keras_actpen.internals.deserialization import described
@@ -162,6 +163,20 @@ class Penalty:
         values = self.unreduced(activations)
         positions = len(activations.shape) - 1
         return reduce(values, mask, self.reduction, positions)
+
+    def weight_value(self, weight: Tensor) -> Tensor:
+        """The penalty on a weight of a layer, without its coefficient.
+
+        By default that of a batch of one sample: a sum is not divided, as
+        Keras does not divide a `kernel_regularizer`.
+
+        Args:
+            weight: Float tensor of shape `(..., units)`.
+
+        Returns:
+            Scalar, as `value`.
+        """
+        return self.value(ops.expand_dims(weight, 0))
 
     def __call__(
         self, activations: Tensor, mask: Tensor | None = None

@@ -66,7 +66,16 @@ class FunctionPenalty(Penalty):
     def value(self, activations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Value of the function divided by the batch size."""
         activations = at_least_float32(activations)
-        value = self.function(apply_mask(activations, mask))
+        value = self._scalar(apply_mask(activations, mask))
+        batch = ops.cast(ops.shape(activations)[0], value.dtype)
+        return value / safe_divisor(batch)
+
+    def weight_value(self, weight: Tensor) -> Tensor:
+        """Value of the function, as Keras adds for `kernel_regularizer`."""
+        return self._scalar(at_least_float32(weight))
+
+    def _scalar(self, tensor: Tensor) -> Tensor:
+        value = self.function(tensor)
         shape = getattr(value, "shape", ())
         if len(shape) > 0:
             raise invalid_value(
@@ -74,9 +83,7 @@ class FunctionPenalty(Penalty):
                 f"a function that returns a scalar, {EXAMPLE}",
                 f"{self.name} returned a tensor of shape {tuple(shape)}",
             )
-        value = ops.cast(value, activations.dtype)
-        batch = ops.cast(ops.shape(activations)[0], value.dtype)
-        return value / safe_divisor(batch)
+        return ops.cast(value, tensor.dtype)
 
 
 def _function_name(function: Callable[[Tensor], Tensor]) -> str:

@@ -10,7 +10,7 @@ import keras
 from keras import ops, tree
 
 from keras_actpen import backend
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key, recording
 from keras_actpen.instrumentation.run_state import RunState
@@ -152,6 +152,7 @@ def _loss(model: keras.Model, x: Any, y: Any, training: bool) -> float:
     """Loss of one batch, NaN if the model has none or there is no target."""
     y_pred = model(x, training=training)
     if y is None or not model.compiled:
+        _ = model.losses  # weights are there for the asking only
         return math.nan
     arguments = loss_arguments(model, x, y, training)
     loss = model.compute_loss(y_pred=y_pred, **arguments)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from keras_actpen import penalties
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.attach import check_built
-from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.select import Entries, select
 from keras_actpen.penalties.validation import check_number

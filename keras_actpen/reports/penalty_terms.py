@@ -45,6 +45,7 @@ def penalty_terms(
         recording(recorder),
     ):
         model(x, training=training)
+        _ = model.losses  # weights are there for the asking only
     return {
         f"{path}/{name}": float(
             keras.ops.convert_to_numpy(

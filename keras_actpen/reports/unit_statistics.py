@@ -131,7 +131,7 @@ class _UnitRecorder:
             spec_name(path, spec): _UnitTotals(units)
             for path, layer in layers.items()
             for spec, units in layer.actpen.spec_units.items()
-            if units
+            if units and not spec.is_weight
         }
 
     def record(
@@ -146,6 +146,14 @@ class _UnitRecorder:
             totals = self._totals.get(spec_name(path, spec))
             for activations, mask in tensors if totals is not None else ():
                 totals.add(_positions(activations, mask, len(totals.max)))
+
+    def record_weights(
+        self,
+        layer: PenalizedLayer,
+        watched: Watched,
+        terms: Callable[[], dict[str, Tensor]],
+    ) -> None:
+        """Nothing: weights are no activations."""
 
     def values(self) -> dict[str, UnitValues]:
         """The statistics by place."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.penalties.validation import invalid_type
 from keras_actpen.statistics.findings import (
     Evidence,
@@ -25,7 +26,6 @@ from keras_actpen.statistics.thresholds import (
     THRESHOLDS,
     thresholds_from,
 )
-from keras_actpen.statistics.user_warning import warn_at_fit
 
 OnFinding = Callable[[Finding, keras.Model], Any]
 
@@ -158,7 +158,7 @@ class Alerts:
                 return
             count, worst = max(count, before[0]), max(worst, before[1])
         self._warned[kind] = count, worst
-        warn_at_fit(sentence_of_kind(findings, layers))
+        warn_user(sentence_of_kind(findings, layers))
 
 
 def _worst_of_each_layer(

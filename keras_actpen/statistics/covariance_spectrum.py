@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.statistics.device_state import (
     counted_elements,

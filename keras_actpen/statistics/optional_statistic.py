@@ -5,7 +5,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.statistics.device_state import DeviceState
 

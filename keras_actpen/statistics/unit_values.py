@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.optional_statistic import Values
 from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
 

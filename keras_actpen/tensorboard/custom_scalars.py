@@ -12,7 +12,7 @@ import tensorboard.plugins.custom_scalar.layout_pb2 as layout_pb2
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.statistics.optional import CURVES, IMAGES, STATES
 from keras_actpen.tensorboard import tags

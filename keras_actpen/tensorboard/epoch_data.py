@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.optional import Values
 from keras_actpen.statistics.snapshot import Snapshots
 

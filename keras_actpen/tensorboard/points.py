@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.statistics import optional
 from keras_actpen.statistics.snapshot import DEFINITIONS, StatisticsSnapshot

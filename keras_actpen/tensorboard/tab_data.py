@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.penalties.formula import formula_of

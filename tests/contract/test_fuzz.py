@@ -27,7 +27,7 @@ from keras_actpen import (
     penalized_layers,
     penalties,
 )
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.select import select
 from keras_actpen.callbacks.control_rules import GECO, PI, LogPI
 

@@ -20,7 +20,7 @@ from keras_actpen import (
     penalty_terms,
     watch_activations,
 )
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.demo import demo, demo_sweep, server
 from keras_actpen.statistics.findings import Evidence, judge, sentence
 from keras_actpen.statistics.snapshot import StatisticsSnapshot

@@ -8,7 +8,7 @@ import pytest
 from tensorboard.plugins.histogram import summary_v2
 from tensorboard.util import tensor_util
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.findings import (
     SAMPLES_TO_BE_DEAD,
     Evidence,

@@ -9,7 +9,7 @@ from compiled_steps import BACKEND, compiled
 from keras import layers, ops
 from optional_by_hand import assert_values, expected
 
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.covariance_spectrum import MOST_UNITS
 from keras_actpen.statistics.optional import (
     CURVES,

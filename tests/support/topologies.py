@@ -43,7 +43,7 @@ class Case:
         masks: By path which positions of `x` count.
         forward: `(x, training) -> (outputs, {path: activations})`.
         select: What is passed to `attach_penalty`; default the paths.
-        output: As in `attach_penalty`.
+        output, on: As in `attach_penalty`.
         losses: Loss of the model, or one by output name.
         scale: What the model's class multiplies its loss with.
         regularizer: Other losses of the model.
@@ -61,6 +61,7 @@ class Case:
     forward: Callable | None = None
     select: Any = None
     output: Any = 0
+    on: str = "output"
     losses: Any = "mse"
     scale: float = 1.0
     regularizer: Callable = lambda: 0.0
@@ -1282,6 +1283,7 @@ class Refusal:
         build: Makes the model.
         layers: What is passed to `attach_penalty`.
         message: The whole error.
+        backends: Where it is refused.
     """
 
     name: str
@@ -1289,97 +1291,19 @@ class Refusal:
     build: Callable[[], keras.Model]
     layers: str
     message: str
+    backends: tuple[str, ...]
 
 
 REFUSALS: list[Refusal] = []
 
 
-def refusal(label, layers, message):
+def refusal(label, layers, message, backends=("tensorflow", "jax", "torch")):
     """Register a function that builds a model."""
 
     def register(build):
-        REFUSALS.append(Refusal(build.__name__, label, build, layers, message))
+        REFUSALS.append(
+            Refusal(build.__name__, label, build, layers, message, backends)
+        )
         return build
 
     return register
-
-
-def inside(layers, outer):
-    return (
-        "Invalid value received for argument `layers`. Expected a layer that "
-        f"the model itself calls. Received: layers={layers!r}, which is "
-        "inside another layer, where no penalty can be attached. Write the "
-        f"outer layer instead: {outer!r}."
-    )
-
-
-@refusal(
-    "layer of a subclassed model inside a Functional one",
-    "first",
-    inside("first", "own_code"),
-)
-def subclassed_in_functional():
-    inputs = keras.Input((FEATURES,))
-    return keras.Model(inputs, OwnCode(name="own_code")(inputs))
-
-
-@refusal("layer inside TimeDistributed", "within", inside("within", "outer"))
-def in_time_distributed():
-    inputs = keras.Input((STEPS, 3))
-    layer = layers.TimeDistributed(layers.Dense(3, name="within"), name="outer")
-    return keras.Model(inputs, layer(inputs))
-
-
-@refusal(
-    "layer inside Bidirectional",
-    "forward_lstm",
-    inside("forward_lstm", "outer"),
-)
-def in_bidirectional():
-    inputs = keras.Input((STEPS, 3))
-    layer = layers.Bidirectional(layers.LSTM(3, name="lstm"), name="outer")
-    return keras.Model(inputs, layer(inputs))
-
-
-@refusal("cell of an RNN", "cell", inside("cell", "outer"))
-def cell_of_an_rnn():
-    inputs = keras.Input((STEPS, 3))
-    layer = layers.RNN(layers.LSTMCell(3, name="cell"), name="outer")
-    return keras.Model(inputs, layer(inputs))
-
-
-@refusal(
-    "layer inside a composite layer of one's own",
-    "up",
-    inside("up", "target"),
-)
-def in_composite_layer():
-    inputs = keras.Input((FEATURES,))
-    block = Block(FEATURES, name="target")
-    block.up.name = "up"
-    return keras.Model(inputs, block(inputs))
-
-
-@refusal(
-    "layer inside KerasHub's TransformerEncoder",
-    "transformer_layer_0/feedforward_intermediate_dense",
-    inside(
-        "transformer_layer_0/feedforward_intermediate_dense",
-        "transformer_layer_0",
-    ),
-)
-def hub_in_transformer():
-    return bert_backbone()
-
-
-@refusal(
-    "layer with an integer output",
-    "bins",
-    "Invalid value received for argument `layers`. Expected a layer with a "
-    "float output; target the layer behind it. Received: layer 'bins' (of "
-    "type Discretization), whose output has dtype int32",
-)
-def integer_output():
-    inputs = keras.Input((FEATURES,))
-    layer = layers.Discretization([0.0, 1.0], name="bins", dtype="int32")
-    return keras.Model(inputs, layers.Embedding(3, 2)(layer(inputs)))

@@ -5,7 +5,7 @@ import pytest
 from models import sequential
 
 from keras_actpen import attach_penalty, penalized_layers
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 from keras_actpen.tensorboard import images, text_pages

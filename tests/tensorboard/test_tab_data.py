@@ -10,7 +10,7 @@ from models import nested
 from tensorboard.util import tensor_util
 
 from keras_actpen import attach_penalty, penalized_layers, watch_activations
-from keras_actpen.attach.capture import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 from keras_actpen.tensorboard import tab_data, tags

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's that trains."""
+"""Warnings that point at the line of the user's that caused them."""
 
 import inspect
 import warnings
@@ -7,8 +7,8 @@ import warnings
 _LIBRARIES = ("keras", "keras_actpen")
 
 
-def warn_at_fit(message: str) -> None:
-    """Warn, with the user's call of `fit` as the place.
+def warn_user(message: str) -> None:
+    """Warn, with the user's call of `fit` or of this package as the place.
 
     Args:
         message: What is wrong.

@@ -1,0 +1,69 @@
+"""The penalized and the watched layers of a model."""
+
+from typing import Any
+
+import keras
+
+from keras_actpen.attach.layer_refs import LayerRef, layer_refs
+from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.select import select
+
+
+def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
+    """Return the penalized and the watched layers by their paths.
+
+    Coefficients can be read and set through them at any time:
+
+    ```python
+    penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
+    ```
+
+    Args:
+        model: Any `keras.Model`.
+
+    Returns:
+        Dictionary from path to `PenalizedLayer`, in model order.
+    """
+    found = PenalizedLayers(model)
+    for ref in layer_refs(model):
+        if not isinstance(ref.layer, PenalizedLayer):
+            continue
+        if ref.layer.actpen.specs:
+            found[ref.path] = ref.layer
+        for path, inner in ref.layer.actpen.inner.items():
+            found[f"{ref.path}/{path}"] = inner
+    return found
+
+
+class PenalizedLayers(dict[str, PenalizedLayer]):
+    """The penalized and the watched layers of a model by their paths.
+
+    What is no path is looked up as `attach_penalty` does.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self._model = model
+
+    def __missing__(self, entry: Any) -> PenalizedLayer:
+        """The layer that is called so."""
+        try:
+            found = [
+                ref for ref in select(self._model, entry) if is_attached(ref)
+            ]
+        except (TypeError, ValueError) as error:
+            raise KeyError(str(error)) from None
+        if len(found) != 1:
+            which = f"which are {len(found)}" if found else "which is none"
+            raise KeyError(
+                f"Expected one of the penalized or watched layers {list(self)}"
+                f". Received: {entry!r}, {which} of them"
+            )
+        return self[found[0].path]
+
+
+def is_attached(ref: LayerRef) -> bool:
+    """Whether a layer is penalized or watched itself."""
+    return isinstance(ref.layer, PenalizedLayer) and bool(
+        ref.layer.actpen.specs
+    )
