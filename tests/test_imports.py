@@ -111,6 +111,7 @@ def test_the_house():
 def test_backends_only_in_backend(path):
     if room_of(path) != "backend":
         assert not BACKENDS & {name.split(".")[0] for name in imports(path)}
+        assert "keras.backend.backend()" not in path.read_text()
 
 
 def own_names(path):

@@ -8,8 +8,6 @@ import keras
 from keras_actpen.attach.held_layers import Keys, children, unwrapped
 
 Layer = keras.layers.Layer
-# These call what is in them step by step.
-STEPPING = (keras.layers.TimeDistributed, keras.layers.RNN)
 # Alternatives of a path that are told apart; layers at more are rare.
 MAX_ALIASES = 64
 

@@ -1,7 +1,6 @@
 """A layer of the user's class that adds penalties to the loss."""
 
 import warnings
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from keras_actpen.attach.inner_layers import InnerLayer, inner_layers
 from keras_actpen.attach.inner_specs import inner_specs
 from keras_actpen.attach.plan import Plan
 from keras_actpen.internals.deserialization import described, parts
-from keras_actpen.internals.registration import serializable
+from keras_actpen.internals.registration import name_in_files, serializable
 
 
 @serializable
@@ -260,27 +259,18 @@ def penalized(
     return new
 
 
-_classes: "weakref.WeakKeyDictionary[type, type]" = weakref.WeakKeyDictionary()
-
-
 def _class_for(layer: keras.layers.Layer) -> type:
     """PenalizedLayer of a layer's class."""
-    plain = type(layer)
-    if plain not in _classes:
-        cls = internals.twin_class(
-            layer,
-            PenalizedLayer,
-            ("actpen",),
-            # Not the user's: the error of a process that has not imported
-            # this package names it.
-            __module__=__name__,
-            # Not that of a rebuilt model, which answers as the user's class.
-            __class__=property(type),
-        )
-        # All share one name in files, which `from_config` tells apart.
-        register = keras.saving.register_keras_serializable(
-            package="keras_actpen", name="PenalizedLayer"
-        )
-        _classes[plain] = register(cls)
-        register(PenalizedLayer)
-    return _classes[plain]
+    cls = internals.twin_class(
+        layer,
+        PenalizedLayer,
+        ("actpen",),
+        # Not the user's: the error of a process that has not imported this
+        # package names it.
+        __module__=__name__,
+        # Not that of a rebuilt model, which answers as the user's class.
+        __class__=property(type),
+    )
+    # All share one name in files, which `from_config` tells apart.
+    name_in_files(cls, PenalizedLayer)
+    return cls

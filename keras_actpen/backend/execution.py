@@ -31,6 +31,14 @@ def below_root() -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
+def traces_twice() -> bool:
+    """Whether Keras traces a function twice for the spec of its outputs.
+
+    On torch, with 83 and with 89 for every unknown size.
+    """
+    return keras.backend.backend() == "torch"
+
+
 def is_in_reach(tensors: Any) -> bool:
     """Whether more can be computed from `tensors` here.
 

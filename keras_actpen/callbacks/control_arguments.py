@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_actpen.penalties.validation import check_number
+from keras_actpen.penalties.validation import check_number, invalid_type
 
 
 def check_bounds(bounds: Any) -> tuple[float, float]:
@@ -25,30 +25,6 @@ def check_bounds(bounds: Any) -> tuple[float, float]:
     return low, high
 
 
-def check_count(argument: str, value: Any, least: int = 1) -> int:
-    """Return a number of steps or moves.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is too small.
-    """
-    expected = f"an integer >= {least}"
-    if argument == "update_freq":
-        expected = f"'epoch' or {expected}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r} (of type "
-            f"{type(value).__name__})"
-        )
-    if value < least:
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. Expected "
-            f"{expected}. Received: {argument}={value!r}"
-        )
-    return value
-
-
 def check_term(term: Any) -> str:
     """Return what names a term.
 
@@ -57,8 +33,8 @@ def check_term(term: Any) -> str:
     """
     if isinstance(term, str):
         return term
-    raise TypeError(
-        "Invalid type received for argument `term`. Expected 'path/term' or "
-        "the name of a term, for example 'dense_4/l1'. Received: "
-        f"term={term!r} (of type {type(term).__name__})"
+    raise invalid_type(
+        "term",
+        "'path/term' or the name of a term, for example 'dense_4/l1'",
+        term,
     )

@@ -2,37 +2,14 @@
 
 from typing import Any
 
-from keras_actpen.penalties.validation import check_number
+from keras_actpen.penalties.validation import (
+    check_integer,
+    check_number,
+    invalid_value,
+    invalid_values,
+)
 
 STATISTICS_FREQ = 50
-
-
-def check_frequency(
-    argument: str, value: Any, expected: str, least: int
-) -> None:
-    """Refuse what is no number of steps or epochs.
-
-    Args:
-        argument: Name of the argument, for the message.
-        value: What was passed for it.
-        expected: What may be written, for the message.
-        least: The smallest number.
-
-    Raises:
-        TypeError: If `value` is neither an integer nor a string.
-        ValueError: If it is a string or too small.
-    """
-    expected = f"Expected {expected} >= {least}."
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. {expected} "
-            f"Received: {argument}={value!r} (of type {type(value).__name__})"
-        )
-    if isinstance(value, str) or value < least:
-        raise ValueError(
-            f"Invalid value received for argument `{argument}`. {expected} "
-            f"Received: {argument}={value!r}"
-        )
 
 
 def check_update_freq(value: Any) -> str | int:
@@ -45,8 +22,12 @@ def check_update_freq(value: Any) -> str | int:
     if value == "batch":
         return 1
     if value != "epoch":
-        expected = "'epoch', 'batch' or an integer"
-        check_frequency("update_freq", value, expected, 1)
+        expected = "'epoch', 'batch' or an integer >= 1"
+        if isinstance(value, str):
+            raise invalid_value(
+                "update_freq", expected, f"update_freq={value!r}"
+            )
+        check_integer("update_freq", value, expected, 1)
     return value
 
 
@@ -66,10 +47,9 @@ def check_overhead(value: Any, statistics_freq: int) -> float | None:
         lambda share: 0 < share < 1,
     )
     if statistics_freq != STATISTICS_FREQ:
-        raise ValueError(
-            "Invalid values received for arguments `max_overhead` and "
-            "`statistics_freq`. Expected one of them only: `max_overhead` "
-            "chooses the steps by itself. Received: "
-            f"max_overhead={value!r}, statistics_freq={statistics_freq!r}"
+        raise invalid_values(
+            "one of them only: `max_overhead` chooses the steps by itself",
+            max_overhead=value,
+            statistics_freq=statistics_freq,
         )
     return value

@@ -9,13 +9,13 @@ from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
-    check_frequency,
     check_overhead,
     check_update_freq,
 )
 from keras_actpen.callbacks.monitored_fit import MonitoredFit
 from keras_actpen.callbacks.short_progress_bar import shorten
 from keras_actpen.instrumentation.session import Session
+from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.optional import check_names
 from keras_actpen.statistics.since_fired import check_dead_after
@@ -143,8 +143,11 @@ class PenaltyMonitor(CopyableCallback):
         self.log_dir: str | None = (
             None if log_dir is None else check_log_dir(log_dir)
         )
-        check_frequency("histogram_freq", histogram_freq, "an integer", 0)
-        check_frequency("statistics_freq", statistics_freq, "an integer", 0)
+        for name, value in (
+            ("histogram_freq", histogram_freq),
+            ("statistics_freq", statistics_freq),
+        ):
+            check_integer(name, value, "an integer >= 0", 0)
         self.update_freq: str | int = check_update_freq(update_freq)
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq

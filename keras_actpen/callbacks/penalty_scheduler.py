@@ -19,6 +19,7 @@ from keras_actpen.callbacks.term_refs import (
     move_coefficients,
     select_terms,
 )
+from keras_actpen.penalties.validation import invalid_type, invalid_value
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 UNITS = ("step", "epoch")
@@ -113,27 +114,24 @@ class PenaltyScheduler(CopyableCallback):
     ):
         super().__init__()
         if not callable(schedule):
-            raise TypeError(
-                "Invalid type received for argument `schedule`. Expected a "
-                "keras.optimizers.schedules.LearningRateSchedule or a "
-                "function of the step. Received: "
-                f"schedule={schedule!r} (of type {type(schedule).__name__})"
+            raise invalid_type(
+                "schedule",
+                "a keras.optimizers.schedules.LearningRateSchedule or a "
+                "function of the step",
+                schedule,
             )
         if unit not in UNITS:
-            raise ValueError(
-                "Invalid value received for argument `unit`. Expected 'step' "
-                f"or 'epoch'. Received: unit={unit!r}"
-            )
+            raise invalid_value("unit", "'step' or 'epoch'", f"unit={unit!r}")
         self.schedule = schedule
         self.layers = layers
         self.terms: tuple[str, ...] = (
             (terms,) if isinstance(terms, str) else tuple(terms)
         )
         if not self.terms:
-            raise ValueError(
-                "Invalid value received for argument `terms`. Expected at "
-                "least one name or glob of terms, for example terms='l2'. "
-                f"Received: terms={terms!r}"
+            raise invalid_value(
+                "terms",
+                "at least one name or glob of terms, for example terms='l2'",
+                f"terms={terms!r}",
             )
         for term in self.terms:
             if not isinstance(term, str):

@@ -9,7 +9,6 @@ from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.control_arguments import (
     check_bounds,
-    check_count,
     check_term,
 )
 from keras_actpen.callbacks.control_rules import (
@@ -39,7 +38,7 @@ from keras_actpen.callbacks.term_refs import (
     move_coefficients,
 )
 from keras_actpen.instrumentation.session import Session
-from keras_actpen.penalties.validation import check_choice
+from keras_actpen.penalties.validation import check_choice, check_integer
 
 
 class TargetController(CopyableCallback):
@@ -129,13 +128,16 @@ class TargetController(CopyableCallback):
         self.target: float = check_target(target, measure)
         self.rule: ControlRule = get_rule(rule)
         if update_freq != "epoch":
-            check_count("update_freq", update_freq)
+            expected = "'epoch' or an integer >= 1"
+            check_integer("update_freq", update_freq, expected, 1)
         self.update_freq = update_freq
-        self.start: int = check_count("start", start, least=0)
+        self.start: int = check_integer("start", start, "an integer >= 0", 0)
         self.bounds: tuple[float, float] | None = (
             None if bounds is None else check_bounds(bounds)
         )
-        self.patience: int = check_count("patience", patience)
+        self.patience: int = check_integer(
+            "patience", patience, "an integer >= 1", 1
+        )
         if effect is None:
             effect = EFFECTS[measure]
         self.effect: str = check_choice("effect", effect, ("raises", "lowers"))

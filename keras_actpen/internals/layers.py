@@ -61,9 +61,7 @@ def own_losses(
     Args:
         entry: `entry_of_replica` in the call whose losses are reduced.
     """
-    layer = None
-    if entry is not None and backend.replica_count() > 1:
-        layer = entry()
+    layer = None if entry is None else entry()
     return contextlib.nullcontext() if layer is None else _kept_losses(layer)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import tree
 from keras.src import backend as keras_backend
 from keras.src.backend.common import global_state
 
@@ -54,20 +53,21 @@ def traced_spec(
     try:
         return output_spec(function, args, kwargs)
     except Exception:
-        known = tree.map_structure(_with_known_sizes, (args, kwargs))
-        return output_spec(function, *known)
+        return output_spec(function, *_with_known_sizes((args, kwargs)))
 
 
 def try_out(function: Callable[..., Any], *args: Any) -> None:
     """Trace `function` on symbolic tensors for its errors alone."""
-    if keras.backend.backend() == "torch":
-        # For the spec of outputs Keras traces twice there, with 83 and with
-        # 89 for every unknown size: a seventh of attaching to ResNet50.
-        args = tree.map_structure(_with_known_sizes, args)
+    if backend.traces_twice():  # a seventh of attaching to ResNet50
+        args = _with_known_sizes(args)
     output_spec(function, args, {})
 
 
-def _with_known_sizes(tensor: Tensor) -> Tensor:
+def _with_known_sizes(arguments: Any) -> Any:
+    return keras.tree.map_structure(_with_known_size, arguments)
+
+
+def _with_known_size(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, keras.KerasTensor):
         return tensor
     shape = tuple(83 if size is None else size for size in tensor.shape)
@@ -99,15 +99,20 @@ def serialized_for_sharing(layer: keras.layers.Layer) -> dict[str, Any]:
 
 
 def is_exporting() -> bool:
-    """Whether the caller's caller is `model.export` or an `ExportArchive`.
+    """Whether the caller's caller collects variables for an export.
 
-    These take all variables of a model, needed or not. Nothing in Keras (3.15)
-    tells a layer about it.
+    `model.export` and an `ExportArchive` take all variables of a model, needed
+    or not. On torch it is the module's parameters, which Keras collects when
+    the model is made. Nothing in Keras (3.15) tells a layer about it.
     """
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_name in _VARIABLES:
         frame = frame.f_back
-    name = "" if frame is None else frame.f_globals.get("__name__", "")
+    if frame is None:
+        return False
+    if frame.f_code.co_name == "_track_variables":
+        return True
+    name = frame.f_globals.get("__name__", "")
     return name.startswith("keras.src.") and name.endswith(".export")
 
 

@@ -172,6 +172,13 @@ def make_twin(root: Any, cls: type) -> Any:
     return twin
 
 
+# By the user's class and the mixin. They refer to the user's class, and so are
+# not kept here: both are collected with the last model.
+_classes: "weakref.WeakValueDictionary[tuple[type, type], type]" = (
+    weakref.WeakValueDictionary()
+)
+
+
 def twin_class(
     root: Any,
     mixin: type[Twin],
@@ -182,11 +189,13 @@ def twin_class(
 
     Args:
         root: One of these operations.
-        mixin: Class in front of theirs.
+        mixin: Class in front of theirs, which the rest is the same for.
         slots: Names of further attributes that a twin does not share.
         **namespace: Further attributes of the class.
     """
     plain = type(root)
+    if (made := _classes.get((plain, mixin))) is not None:
+        return made
     methods = {"__own_slots__": slots, **namespace}
     if isinstance(root, keras.layers.Layer):
         for name in ("call", "quantized_call"):
@@ -229,15 +238,8 @@ def _class_before(
     metaclass = type(plain)
     maker = abc.ABCMeta if issubclass(metaclass, abc.ABCMeta) else type
     bases = (mixin, plain)
-    return maker.__new__(metaclass, plain.__name__, bases, namespace)
-
-
-_plain_classes: "weakref.WeakKeyDictionary[type, type]" = (
-    weakref.WeakKeyDictionary()
-)
-_model_classes: "weakref.WeakKeyDictionary[type, type]" = (
-    weakref.WeakKeyDictionary()
-)
+    made = maker.__new__(metaclass, plain.__name__, bases, namespace)
+    return _classes.setdefault((plain, mixin), made)
 
 
 def _answer(plain: type) -> property:
@@ -252,23 +254,14 @@ def _answer(plain: type) -> property:
 def plain_twin(operation: Any) -> Any:
     """A twin that differs in nothing but its calls."""
     root = root_of(operation)
-    plain = type(root)
-    if plain not in _plain_classes:
-        is_layer = isinstance(root, keras.layers.Layer)
-        _plain_classes[plain] = twin_class(
-            root, LayerTwin if is_layer else Twin, __class__=_answer(plain)
-        )
-    return make_twin(root, _plain_classes[plain])
+    mixin = LayerTwin if isinstance(root, keras.layers.Layer) else Twin
+    cls = twin_class(root, mixin, __class__=_answer(type(root)))
+    return make_twin(root, cls)
 
 
 def rebuilt_model_class(model: keras.Model) -> type:
     """The class of what `model` is rebuilt as where it is nested."""
     plain = type(original_of(model))
-    if plain not in _model_classes:
-        _model_classes[plain] = _class_before(
-            plain,
-            RebuiltModel,
-            ("_rebuilt_from",),
-            {"__class__": _answer(plain)},
-        )
-    return _model_classes[plain]
+    return _classes.get((plain, RebuiltModel)) or _class_before(
+        plain, RebuiltModel, ("_rebuilt_from",), {"__class__": _answer(plain)}
+    )

@@ -70,6 +70,21 @@ def check_number(
     return number
 
 
+def check_integer(
+    argument: str,
+    value: Any,
+    expected: str,
+    least: int,
+    most: float = math.inf,
+) -> int:
+    """Return `value` if it is an integer from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise invalid_type(argument, expected, value)
+    if not least <= value <= most:
+        raise invalid_value(argument, expected, f"{argument}={value!r}")
+    return value
+
+
 def check_above(
     argument: str, value: Any, limit: float, example: float
 ) -> float:

@@ -7,10 +7,11 @@ import numpy as np
 
 from keras_actpen import penalties
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.attach import check_built, penalized_layers
+from keras_actpen.attach.attach import check_built
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.select import Entries, select
 from keras_actpen.penalties.validation import check_number
+from keras_actpen.reports.observed_layers import layers_with_terms
 from keras_actpen.reports.probes import Probe, task_norms
 
 
@@ -60,15 +61,7 @@ def penalty_gradient_share(
             layer, or one of them is not called.
     """
     _check_compiled(model)
-    layers = {
-        p: v for p, v in penalized_layers(model).items() if v.actpen.terms
-    }
-    if not layers:
-        raise ValueError(
-            "Invalid value received for argument `model`. Expected a model "
-            "with penalized layers: call `attach_penalty(model, ...)` first "
-            f"and use the model that it returns. Received: {model.name!r}"
-        )
+    layers = layers_with_terms(model)
     probes = {
         (path, spec): Probe(path, layer, spec)
         for path, layer in layers.items()

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
@@ -18,6 +17,7 @@ from keras_actpen.reports.layer_report import (
     PenaltyReport,
     TermReport,
 )
+from keras_actpen.reports.observed_layers import observed_layers
 from keras_actpen.statistics.alerts import evidence
 from keras_actpen.statistics.findings import has_enough_samples, judge
 from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
@@ -83,15 +83,7 @@ def penalty_report(
             findings is unknown.
     """
     limits = thresholds_from("thresholds", thresholds, _THRESHOLDS)
-    check_built(model)
-    layers = penalized_layers(model)
-    if not layers:
-        raise ValueError(
-            "Invalid value received for argument `model`. Expected a model "
-            "with penalized or watched layers: call `attach_penalty(model, "
-            "...)` or `watch_activations(model, ...)` first and use the "
-            f"model that it returns. Received: {model.name!r}"
-        )
+    layers = observed_layers(model)
     measured = measure(model, layers, x, y, batch_size, training)
     pulls: dict[str, float] = {}
     if not math.isnan(measured.loss) and measured.means:

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_actpen import backend
-from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.recording import ValueRecorder, recording
+from keras_actpen.reports.observed_layers import layers_with_terms
 
 
 def penalty_terms(
@@ -36,14 +36,7 @@ def penalty_terms(
     >>> penalty_terms(model, np.array([[1.0, 2.0], [-1.0, 1.0]]))
     {'relu/l2': 1.5}
     """
-    check_built(model)
-    layers = penalized_layers(model)
-    if not any(layer.actpen.terms for layer in layers.values()):
-        raise ValueError(
-            "Invalid value received for argument `model`. Expected a model "
-            "with penalized layers: call `attach_penalty(model, ...)` first "
-            f"and use the model that it returns. Received: {model.name!r}"
-        )
+    layers = layers_with_terms(model)
     recorder = ValueRecorder()
     # Nothing that the layers assign, such as moving averages, is kept.
     with (

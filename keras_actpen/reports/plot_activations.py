@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keras_actpen.penalties.validation import invalid_type, invalid_value
 from keras_actpen.reports.layer_report import (
     LayerReport,
     PenaltyReport,
@@ -84,10 +85,10 @@ def plot_activations(
         _draw_bars(figure, bars)
         return figure
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(
-            "Invalid type received for argument `source`. Expected a log "
-            "directory, or the report that `penalty_report` returns. "
-            f"Received: source={source!r} (of type {type(source).__name__})"
+        raise invalid_type(
+            "source",
+            "a log directory, or the report that `penalty_report` returns",
+            source,
         )
     series = read_series(source, run)
     paths = _matching(layers, layer_paths(series))
@@ -104,9 +105,10 @@ def plot_activations(
 def _matching(pattern: str, paths: Sequence[str]) -> list[str]:
     found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
     if not found:
-        raise ValueError(
-            "Invalid value received for argument `layers`. Expected a glob "
-            f"that matches some of {list(paths)}. Received: layers={pattern!r}"
+        raise invalid_value(
+            "layers",
+            f"a glob that matches some of {list(paths)}",
+            f"layers={pattern!r}",
         )
     return found
 

@@ -8,13 +8,13 @@ import numpy as np
 from keras import ops
 
 from keras_actpen import backend
-from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.capture import Watched
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import recording
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.penalties.reductions import expand_mask
 from keras_actpen.reports.evaluate import batches
+from keras_actpen.reports.observed_layers import observed_layers
 from keras_actpen.statistics.unit_values import UnitValues, spec_name
 
 
@@ -61,15 +61,7 @@ def unit_statistics(
         ValueError: If the model is not built or has no penalized or watched
             layer, `x` has no samples, or `batch_size` is below 1.
     """
-    check_built(model)
-    layers = penalized_layers(model)
-    if not layers:
-        raise ValueError(
-            "Invalid value received for argument `model`. Expected a model "
-            "with penalized or watched layers: call `attach_penalty(model, "
-            "...)` or `watch_activations(model, ...)` first and use the "
-            f"model that it returns. Received: {model.name!r}"
-        )
+    layers = observed_layers(model)
     recorder = _UnitRecorder(layers)
     for _, (batch, _) in batches((x, None), batch_size):
         # Nothing that the layers assign, such as moving averages, is kept.

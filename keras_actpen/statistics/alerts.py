@@ -11,6 +11,7 @@ from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.attach.user_warning import warn_user
+from keras_actpen.penalties.validation import invalid_type
 from keras_actpen.statistics.findings import (
     Evidence,
     Finding,
@@ -61,11 +62,10 @@ class Alerts:
             "alerts", alerts, THRESHOLDS
         )
         if not (on_finding is None or callable(on_finding)):
-            raise TypeError(
-                "Invalid type received for argument `on_finding`. Expected "
-                "a function f(finding, model), or None. Received: "
-                f"on_finding={on_finding!r} (of type "
-                f"{type(on_finding).__name__})"
+            raise invalid_type(
+                "on_finding",
+                "a function f(finding, model), or None",
+                on_finding,
             )
         self.on_finding = on_finding
         self.start()

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from keras_actpen.penalties.validation import invalid_type, invalid_value
 from keras_actpen.statistics.covariance_spectrum import CovarianceSpectrum
 from keras_actpen.statistics.kurtosis_statistic import KurtosisStatistic
 from keras_actpen.statistics.optional_statistic import (
@@ -63,18 +64,18 @@ def check_names(names: Any) -> tuple[str, ...]:
         or not isinstance(names, Sequence)
         or not all(isinstance(name, str) for name in names)
     ):
-        raise TypeError(
-            "Invalid type received for argument `statistics`. Expected a "
-            "sequence of names, for example statistics=('quantiles',). "
-            f"Received: statistics={names!r} (of type {type(names).__name__})"
+        raise invalid_type(
+            "statistics",
+            "a sequence of names, for example statistics=('quantiles',)",
+            names,
         )
     for name in names:
         if name not in STATES:
             near = difflib.get_close_matches(name, STATES)
             hint = f" Did you mean {' or '.join(map(repr, near))}?"
-            raise ValueError(
-                "Invalid value received for argument `statistics`. Expected "
-                f"names out of {tuple(STATES)}. Received: {name!r}."
-                f"{hint if near else ''}"
+            raise invalid_value(
+                "statistics",
+                f"names out of {tuple(STATES)}",
+                f"{name!r}.{hint if near else ''}",
             )
     return tuple(dict.fromkeys(names))

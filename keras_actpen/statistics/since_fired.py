@@ -11,6 +11,7 @@ import numpy as np
 from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
+from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.device_state import (
     DeviceState,
     seen_elements,
@@ -177,15 +178,4 @@ def check_dead_after(dead_after: Any) -> int | None:
     )
     if dead_after is None:
         return None
-    if isinstance(dead_after, bool) or not isinstance(dead_after, int):
-        raise TypeError(
-            "Invalid type received for argument `dead_after`. Expected "
-            f"{expected}. Received: dead_after={dead_after!r} (of type "
-            f"{type(dead_after).__name__})"
-        )
-    if not 1 <= dead_after <= MOST_POSITIONS:
-        raise ValueError(
-            "Invalid value received for argument `dead_after`. Expected "
-            f"{expected}. Received: dead_after={dead_after!r}"
-        )
-    return dead_after
+    return check_integer("dead_after", dead_after, expected, 1, MOST_POSITIONS)

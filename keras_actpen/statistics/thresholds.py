@@ -3,7 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_actpen.penalties.validation import check_number
+from keras_actpen.penalties.validation import (
+    check_number,
+    invalid_type,
+    invalid_value,
+)
 
 # From which value on there is a finding, by kind; for "negligible" below
 # which, for "nonfinite" above which. In the order in which they are told.
@@ -75,18 +79,16 @@ def thresholds_from(
     if isinstance(given, str) and given in PRESETS:
         given = PRESETS[given]
     if isinstance(given, str) or not isinstance(given, Mapping | Sequence):
-        raise TypeError(
-            f"Invalid type received for argument `{argument}`. Expected a "
-            "sequence of kinds, () for none, a mapping from kinds to "
-            f"thresholds, or one of {list(PRESETS)}. Received: "
-            f"{argument}={given!r} (of type {type(given).__name__})"
+        raise invalid_type(
+            argument,
+            "a sequence of kinds, () for none, a mapping from kinds to "
+            f"thresholds, or one of {list(PRESETS)}",
+            given,
         )
     for kind in given:
         if kind not in THRESHOLDS:
-            raise ValueError(
-                f"Invalid value received for argument `{argument}`. Expected "
-                f"kinds among {list(THRESHOLDS)}. Received: {kind!r}"
-            )
+            expected = f"kinds among {list(THRESHOLDS)}"
+            raise invalid_value(argument, expected, repr(kind))
     if not isinstance(given, Mapping):
         return {kind: defaults[kind] for kind in given}
     chosen = {**defaults, **given}

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from keras_actpen.penalties.validation import invalid_type
+
 _RUN = re.compile(r"actpen(?:-(\d+))?")
 
 
@@ -18,11 +20,11 @@ def check_log_dir(log_dir: Any) -> str:
     if not isinstance(log_dir, str | os.PathLike) or not isinstance(
         os.fspath(log_dir), str
     ):
-        raise TypeError(
-            "Invalid type received for argument `log_dir`. Expected a string "
-            "or a path, for example log_dir='logs', or log_dir=None to write "
-            f"no events. Received: log_dir={log_dir!r} (of type "
-            f"{type(log_dir).__name__})"
+        raise invalid_type(
+            "log_dir",
+            "a string or a path, for example log_dir='logs', or log_dir=None "
+            "to write no events",
+            log_dir,
         )
     path = os.fspath(log_dir)
     if "://" in path:

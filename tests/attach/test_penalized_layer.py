@@ -303,7 +303,28 @@ def test_summary_shows_output_shapes():
     assert "(None, 6)" in summary_of(by_hand)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch.export in its own test")
+@pytest.mark.skipif(BACKEND != "torch", reason="a format of torch")
+def test_torch_export_holds_no_variable_of_ours(tmp_path):
+    """The only format that Keras (3.15) writes on torch by itself."""
+    import torch
+
+    plain = small()
+    attached = attach_penalty(plain, "target", l2=0.1)
+    attached.export(tmp_path / "model.pt2", format="torch", verbose=False)
+    loaded = torch.export.load(tmp_path / "model.pt2")
+    assert {*loaded.state_dict} == {*plain.state_dict()}
+    assert len(loaded.constants) == len(plain.weights)
+    x = data()[0][:1]
+    with unrecorded():
+        outputs = loaded.module()(torch.as_tensor(x))
+    assert_same_arrays([outputs.numpy()], outputs_of(plain, x))
+    # Nor does what torch saves.
+    assert [*attached.state_dict()] == [*plain.state_dict()]
+
+
+@pytest.mark.skipif(
+    BACKEND == "torch", reason="Keras (3.15) exports no SavedModel from torch"
+)
 @pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")
 def test_export_holds_no_variable_of_ours(tmp_path):
     tf = pytest.importorskip("tensorflow")

@@ -451,10 +451,6 @@ def test_export(tmp_path, capsys):
     )
     assert found["served"]["ops"] == found["plain"]["ops"]
     # Keras tracks every variable of the model, those that nothing reads too.
-    assert sorted(
-        name
-        for name in found["served"]["variables"]
-        if "penalty_coefficients" not in name
-    ) == sorted(found["plain"]["variables"])
+    assert found["served"]["variables"] == found["plain"]["variables"]
     assert found["plain"]["ops"].count("MatMul") == 4
     assert len(found["plain"]["variables"]) == 8

@@ -314,6 +314,34 @@ def test_nothing_grows_on_the_model_passed_in(make):
     assert [one() for one in gone if one() is not None] == []
 
 
+def test_classes_of_the_users_are_collected(tmp_path):
+    """Neither the classes of twins nor Keras's registry of names keep them."""
+
+    class Hidden(layers.Dense):
+        pass
+
+    class Base(keras.Model):
+        pass
+
+    inputs = keras.Input((FEATURES,), name="features")
+    hidden = Hidden(4, name="target")(inputs)
+    base = Base(inputs, Hidden(3, name="behind")(hidden), name="base")
+    attached = attach_penalty(
+        keras.Model(inputs, base(inputs)), "base/target", l2=0.1
+    )
+    attached.save(tmp_path / "model.keras")
+    (layer,) = penalized_layers(attached).values()
+    made = [Hidden, Base, type(layer), type(attached.get_layer("base"))]
+    assert keras.saving.get_registered_name(type(layer)) == (
+        "keras_actpen>PenalizedLayer"
+    )
+    gone = [weakref.ref(one) for one in made]
+    del Hidden, Base, inputs, hidden, base, attached, layer, made
+    gc.collect()  # the classes of twins
+    gc.collect()  # those of the user, which had these as subclasses
+    assert [one() for one in gone] == [None] * 4
+
+
 def test_layers_are_found_by_the_users_objects():
     plain = nested_cnn()
     base = plain.get_layer("base")

@@ -97,6 +97,7 @@ def outcomes(files, folder, transform):
             *("-p", "no:cacheprovider", "-o", "python_files=*_test.py"),
             *("-p", "keras_conftest", "-p", "keras_model_tests"),
             *("--disable-warnings", "--tb=short"),
+            "--continue-on-collection-errors",
             *("--import-mode=importlib", f"--junitxml={report}"),
         ],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SUPPORT}"},
