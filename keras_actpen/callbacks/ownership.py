@@ -8,8 +8,9 @@ import keras
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.callbacks.term_refs import TermRef
 
-# The callbacks that move a term, and their first steps.
-_Owners = dict[str, dict[keras.callbacks.Callback, int]]
+# The callbacks that move a term, and their first steps. Weak: they hold the
+# model, and an interrupted training releases nothing.
+_Owners = dict[str, "weakref.WeakKeyDictionary[keras.callbacks.Callback, int]"]
 _owners: "weakref.WeakKeyDictionary[PenalizedLayer, _Owners]" = (
     weakref.WeakKeyDictionary()
 )
@@ -27,7 +28,9 @@ def claim(ref: TermRef, callback: keras.callbacks.Callback, start: int) -> None:
         ValueError: If another callback of the same training begins at the
             same step, or is of the same kind.
     """
-    owners = _owners.setdefault(ref.layer, {}).setdefault(ref.name, {})
+    owners = _owners.setdefault(ref.layer, {}).setdefault(
+        ref.name, weakref.WeakKeyDictionary()
+    )
     for other in list(owners):
         # Keras gives all callbacks of one `fit` the same dictionary: others
         # are left from a training that was interrupted.

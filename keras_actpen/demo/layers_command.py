@@ -23,6 +23,7 @@ from keras_actpen.attach.layer_refs import (
     output_shape,
 )
 from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.backend.tensors import storage
 from keras_actpen.reports.tables import LayerTable
 
 
@@ -99,7 +100,7 @@ def layer_table(model: keras.Model) -> LayerTable:
             type(ref.layer).__name__,
             output_shape(ref.layer),
             ", ".join(on for on, paths in specs.items() if ref.path in paths)
-            or "no float output",
+            or _why_not(ref.layer),
             _attached(ref),
         )
     if not table.rows:
@@ -145,6 +146,18 @@ def _accepted(model: keras.Model, paths: Sequence[str], on: str) -> set[str]:
             model, paths[middle:], on
         )
     return set(paths)
+
+
+def _why_not(layer: keras.layers.Layer) -> str:
+    """What keeps a layer of a graph from being penalized, in short."""
+    kinds = {
+        storage(tensor)
+        for tensor in keras.tree.flatten(layer.output)
+        if keras.backend.is_float_dtype(tensor.dtype)
+    }
+    if not kinds:
+        return "no float output"
+    return "no" if "dense" in kinds else "no dense output"
 
 
 def _attached(ref: LayerRef) -> str:

@@ -116,11 +116,35 @@ def get(identifier: Identifier | None) -> Penalty | None:
         ValueError: If a string names or a dictionary describes no penalty.
         TypeError: If `identifier` is none of these.
     """
-    return None if identifier is None else to_penalty(identifier)
+    return None if identifier is None else _penalty_of(identifier)
 
 
 def to_penalty(identifier: Identifier) -> Penalty:
-    """`get` where there must be a penalty: `None` is a TypeError."""
+    """`get` where there must be a penalty: `None` is a TypeError.
+
+    Raises:
+        ValueError: If the defaults of a name or a class are always 0, whatever
+            the coefficient.
+        TypeError: If `identifier` is no penalty.
+    """
+    penalty = _penalty_of(identifier)
+    found = getattr(penalty, "function", penalty)
+    if (
+        isinstance(identifier, str | type)
+        and isinstance(found, norms.L1L2 | keras.regularizers.L1L2)
+        and not (found.l1 or found.l2)
+    ):
+        raise invalid_value(
+            "penalty",
+            "a penalty that is not always 0",
+            f"penalty={identifier!r}, whose factors l1 and l2 are 0 unless "
+            "they are given",
+            "Write penalty=L1L2(l1=0.01, l2=0.01)",
+        )
+    return penalty
+
+
+def _penalty_of(identifier: Identifier) -> Penalty:
     if isinstance(identifier, Penalty):
         return identifier
     if isinstance(identifier, dict):
@@ -128,12 +152,14 @@ def to_penalty(identifier: Identifier) -> Penalty:
         bare = "class_name" in identifier and "module" not in identifier
         options = {"module_objects": REGULARIZERS} if bare else {}
         # Not a Penalty alone: Keras serializes regularizers and functions.
-        return to_penalty(described("penalty", identifier, Callable, **options))
+        return _penalty_of(
+            described("penalty", identifier, Callable, **options)
+        )
     if isinstance(identifier, str):
-        return to_penalty(_named(identifier))
+        return _penalty_of(_named(identifier))
     if isinstance(identifier, type):
         if issubclass(identifier, Penalty | keras.regularizers.Regularizer):
-            return to_penalty(identifier())
+            return _penalty_of(identifier())
         raise invalid_type(
             "penalty", "a Penalty or a keras Regularizer", identifier
         )

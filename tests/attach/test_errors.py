@@ -576,6 +576,26 @@ def test_penalty_of_the_wrong_type():
     )
 
 
+@pytest.mark.parametrize(
+    "penalty",
+    ["l1_l2", "l1l2", "L1L2", penalties.L1L2, keras.regularizers.L1L2],
+)
+def test_penalty_that_is_always_0(penalty):
+    expected = (
+        "Invalid value received for argument `penalty`. Expected a penalty "
+        f"that is not always 0. Received: penalty={penalty!r}, whose factors "
+        "l1 and l2 are 0 unless they are given. Write penalty=L1L2(l1=0.01, "
+        "l2=0.01)"
+    )
+    assert_refused(ValueError, expected, sequential(), "dense_4", penalty)
+    with pytest.raises(ValueError) as caught:
+        PenalizedLayer(layers.Dense(2), penalty)
+    assert str(caught.value) == expected
+    given = penalties.L1L2(l1=0.0, l2=0.0)  # one end of a sweep
+    model = attach_penalty(sequential(), "dense_4", given)
+    assert "l1_l2" in model.get_layer("dense_4").coefficients
+
+
 def test_detach_without_penalties():
     with pytest.raises(ValueError) as caught:
         detach_penalty(sequential())

@@ -2,12 +2,14 @@
 
 import copy
 import doctest
+import gc
 import math
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from keras_actpen import (
     PI,
     LogPI,
     PenaltyMonitor,
+    PenaltyScheduler,
     TargetController,
     attach_penalty,
     detach_penalty,
@@ -423,6 +426,25 @@ def test_two_controllers_for_one_term():
     pair = [TargetController("l1", 0.6), TargetController("l1", 0.6, start=9)]
     with pytest.raises(ValueError, match=exactly(message)):
         fit(frozen(l1=0.5), *pair)
+
+
+def test_an_interrupted_training_keeps_no_model():
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = frozen(l1=0.5)
+    callbacks = [
+        TargetController("l1", 0.6, start=9),
+        PenaltyScheduler(lambda step: 1.0),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, *callbacks, Stops())
+    gone = weakref.ref(model)
+    del model, callbacks
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()
+    assert gone() is None
 
 
 def test_copies_see_no_training():

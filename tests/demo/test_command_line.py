@@ -79,6 +79,19 @@ def test_what_can_be_penalized_is_tried_out():
     }
 
 
+def test_why_a_layer_cannot_be_penalized():
+    inputs = keras.Input((FEATURES,), sparse=True)
+    x = layers.Identity(name="sparse")(inputs)
+    counts = layers.Input((FEATURES,), dtype="int32", sparse=True)
+    y = layers.Identity(name="counts", dtype="int32")(counts)
+    model = keras.Model([inputs, counts], [layers.Dense(2, name="head")(x), y])
+    assert {path: row[2] for path, row in cells(model).items()} == {
+        "sparse": "no dense output",
+        "counts": "no float output",
+        "head": "output, preactivation",
+    }
+
+
 @pytest.mark.parametrize("kind", GRAPH_MODELS)
 def test_every_listed_path_can_be_attached_to(kind):
     model = GRAPH_MODELS[kind]()
