@@ -241,7 +241,7 @@ def use(
     assert_type(penalty_terms(model, x[:32]), dict[str, float])
     assert_type(penalty_gradient_share(model, x, y), dict[str, float])
     assert_type(
-        suggest_coefficient(plain, "dense_4", x[:32], y[:32], "l1", share=0.1),
+        suggest_coefficient(plain, "dense_4", "l1", x[:32], y[:32], share=0.1),
         float,
     )
     report = penalty_report(model, x, y, batch_size=32)

@@ -15,6 +15,7 @@ from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.rebuild import Replacement, replace_layers, wrapping
 from keras_actpen.attach.requested_terms import requested_terms
 from keras_actpen.attach.select import Entries, select
+from keras_actpen.penalties.validation import printable
 
 
 def attach_penalty(
@@ -232,7 +233,7 @@ def check_built(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
             "Invalid type received for argument `model`. Expected a built "
-            f"keras.Model. Received: model={model!r} (of type "
+            f"keras.Model. Received: model={printable(model)} (of type "
             f"{type(model).__name__})"
         )
     if not model.built:

@@ -5,6 +5,7 @@ Each function says why the public API is not enough. All were checked on Keras
 of them.
 """
 
+from keras_actpen.internals.data import batches_of
 from keras_actpen.internals.graphs import (
     graph_of,
     has_calls,
@@ -60,6 +61,7 @@ from keras_actpen.internals.twins import (
 __all__ = [
     "Entry",
     "ObservedTwin",
+    "batches_of",
     "carry_over",
     "compute_loss_watched",
     "entry_layer",

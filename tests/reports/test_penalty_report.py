@@ -219,8 +219,8 @@ def test_a_penalty_that_changes_no_weight():
         "layers='dense_4'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        suggest_coefficient(model, "dense_4", x, y, "l2")
-    assert suggest_coefficient(model, "head", x, y, "l2") > 0
+        suggest_coefficient(model, "dense_4", "l2", x, y)
+    assert suggest_coefficient(model, "head", "l2", x, y) > 0
 
 
 def test_findings_in_plain_words():
@@ -242,6 +242,14 @@ def test_findings_in_plain_words():
     assert str(quiet).splitlines()[-1] == "No findings."
     (only,) = penalty_report(model, x, y, thresholds=("dead",)).findings
     assert only.kind == "dead"
+
+
+DATA = (
+    "data as `model.evaluate` takes it: arrays with one row per sample, as "
+    "many targets as inputs; or a tf.data.Dataset, a PyDataset, a DataLoader "
+    "or a generator of batches `(inputs, targets)`, without `y` and "
+    "`sample_weight`"
+)
 
 
 @pytest.mark.parametrize(
@@ -266,11 +274,29 @@ def test_findings_in_plain_words():
             "sample. Received: x without any",
         ),
         (
-            {"x": iter(())},
-            TypeError,
-            "Invalid type received for argument `x`. Expected an array of "
-            "shape (samples, ...), or lists and dictionaries of such arrays. "
-            "Received: x of type tuple_iterator",
+            {"x": 3.0},
+            ValueError,
+            f"Invalid value received for argument `x`. Expected {DATA}. "
+            "Received: x=3.0",
+        ),
+        (
+            {"x": np.zeros((40, 4)), "y": np.zeros((30, 2))},
+            ValueError,
+            f"Invalid values received for arguments `x` and `y`. Expected "
+            f"{DATA}. Received: x=<array of shape (40, 4) and dtype float64>, "
+            "y=<array of shape (30, 2) and dtype float64>",
+        ),
+        (
+            {"x": np.zeros((4, 4)), "steps": 0},
+            ValueError,
+            "Invalid value received for argument `steps`. Expected an integer "
+            ">= 1. Received: steps=0",
+        ),
+        (
+            {"x": np.zeros((4, 4)), "verbose": "loud"},
+            ValueError,
+            "Invalid value received for argument `verbose`. Expected one of "
+            "('auto', 0, 1, 2). Received: verbose='loud'",
         ),
         (
             {"model": sequential},
