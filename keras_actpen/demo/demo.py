@@ -19,6 +19,7 @@ from keras_actpen.attach.attach import (
 from keras_actpen.callbacks.penalty_monitor import PenaltyMonitor
 from keras_actpen.demo.sweep import Measured
 from keras_actpen.reports.penalty_summary import penalty_summary
+from keras_actpen.tensorboard.log_directory import absolute, refuse_unwritable
 
 Digits = tuple[np.ndarray, np.ndarray]
 Data = tuple[Digits, Digits]
@@ -82,6 +83,22 @@ def run(
     console.print(achieved(*measured.values(), layer), soft_wrap=True)
     plain.save(MODEL_FILE)
     console.print(f"The plain model is saved as {MODEL_FILE}.")
+
+
+def check(layer: str, on: str, log_dir: str) -> None:
+    """Refuse what `run` could not do, before anything is trained.
+
+    Raises:
+        ValueError: If the model has no layer of that name, it does not suit a
+            penalty, or the log directory cannot be made.
+    """
+    model = build_model()
+    attach_penalty(model, layer, l2=0.0, on=on)
+    model.get_layer(layer)  # a glob names none
+    try:
+        os.makedirs(absolute(log_dir), exist_ok=True)
+    except OSError as error:
+        refuse_unwritable(log_dir, error)
 
 
 def build_model() -> keras.Model:
