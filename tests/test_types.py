@@ -312,6 +312,10 @@ attach_penalty(model, "dense_4", penalties.L1(unit_weights=0.5))
 PenaltyMonitor(log_dir=3)
 PenaltyMonitor(on_finding=lambda finding: None)
 TargetController("dense_4/l1", 0.8, rule=GECO)
+TargetController("dense_4/l1", 0.8, rule="geko")
+TargetController("dense_4/l1", 0.8, measure="zeros")
+PenaltyMonitor(alerts={"died": 0.1})
+PenaltyMonitor(statistics=("quantile",))
 """
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -90,15 +91,16 @@ def check(layer: str, on: str, log_dir: str) -> None:
 
     Raises:
         ValueError: If the model has no layer of that name, it does not suit a
-            penalty, or the log directory cannot be made.
+            penalty, or nothing can be written in the log directory.
     """
     model = build_model()
     attach_penalty(model, layer, l2=0.0, on=on)
     model.get_layer(layer)  # a glob names none
-    try:
-        os.makedirs(absolute(log_dir), exist_ok=True)
-    except OSError as error:
-        refuse_unwritable(log_dir, error)
+    path = Path(absolute(log_dir))
+    existing = next(one for one in (path, *path.parents) if one.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        reason = f"{existing} is no directory to write in"
+        refuse_unwritable(log_dir, OSError(reason))
 
 
 def build_model() -> keras.Model:

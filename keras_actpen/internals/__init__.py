@@ -32,6 +32,7 @@ from keras_actpen.internals.models import (
 from keras_actpen.internals.observed_twin import ObservedTwin
 from keras_actpen.internals.pickling import load_pickled, pickle_with_import
 from keras_actpen.internals.progress_bar import running_progress_bar
+from keras_actpen.internals.summary import NotedCount
 from keras_actpen.internals.tracing import (
     is_exporting,
     is_in_constructor,
@@ -60,6 +61,7 @@ from keras_actpen.internals.twins import (
 
 __all__ = [
     "Entry",
+    "NotedCount",
     "ObservedTwin",
     "batches_of",
     "carry_over",

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -22,7 +22,11 @@ from keras_actpen.reports.layer_report import (
 )
 from keras_actpen.statistics.alerts import evidence
 from keras_actpen.statistics.findings import has_enough_samples, judge
-from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
+from keras_actpen.statistics.thresholds import (
+    THRESHOLDS,
+    AlertKinds,
+    thresholds_from,
+)
 
 # Reports are explicit, so their thresholds are lower than those of warnings.
 _THRESHOLDS = {**THRESHOLDS, "dead": 0.1}
@@ -37,7 +41,7 @@ def penalty_report(
     batch_size: int | None = None,
     steps: int | None = None,
     training: bool = False,
-    thresholds: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+    alerts: AlertKinds = tuple(THRESHOLDS),
     verbose: Verbose = "auto",
 ) -> PenaltyReport:
     """Report what the penalties of a model do, and what is wrong.
@@ -79,9 +83,9 @@ def penalty_report(
             `steps` batches.
         steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
-        thresholds: The kinds of findings to look for, or a mapping that
-            changes their thresholds, as `alerts` of `PenaltyMonitor`; but
-            units are told of from 10 % dead ones on.
+        alerts: The kinds of findings to look for, or a mapping that changes
+            their thresholds, as in `PenaltyMonitor`; but dead units are told
+            of from 10 % on.
         verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
             progress bar where there are several batches.
 
@@ -94,7 +98,7 @@ def penalty_report(
             layer, there are no samples, the data is of no form that
             `evaluate` takes, or a kind of findings is unknown.
     """
-    limits = thresholds_from("thresholds", thresholds, _THRESHOLDS)
+    limits = thresholds_from("alerts", alerts, _THRESHOLDS)
     check_built(model)
     layers = penalized_layers(model)
     if not layers:

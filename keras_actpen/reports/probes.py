@@ -41,7 +41,7 @@ class Probe:
     def __init__(self, path: str, layer: Layer, spec: ActivationSpec):
         self.path = path
         # A layer behind a penalized one is a twin of it.
-        self.layer = root_of(layer)
+        self.layer: Layer = root_of(layer)
         self.spec = spec
         # Activations of all calls, each with its mask or None.
         self.watched: MaskedTensors = []

@@ -183,7 +183,7 @@ def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
     model = attach_penalty(with_dead_units(8), "dense_4", l2=1e-2)
     model.compile("sgd", "mse", **QUICK)
     x, y = data(99)
-    report = penalty_report(model, x, y, thresholds=("dead",))
+    report = penalty_report(model, x, y, alerts=("dead",))
     assert report.layers[0].unjudged == ("output",)
     *_, row = (line for line in str(report).splitlines() if "│" in line)
     assert row.strip("│").split("│")[-1].strip() == "too few samples"
@@ -194,7 +194,7 @@ def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
     ]
     x, y = data(100)
     assert "100 % of units are dead" in str(
-        penalty_report(model, x, y, thresholds=("dead",))
+        penalty_report(model, x, y, alerts=("dead",))
     )
 
 
@@ -204,7 +204,7 @@ def test_a_penalty_that_changes_no_weight():
     x, y = data(100)
     for layer in model.layers:
         layer.trainable = layer.name == "head"
-    report = penalty_report(model, x, y, thresholds=("frozen",))
+    report = penalty_report(model, x, y, alerts=("frozen",))
     assert [(one.kind, one.path) for one in report.findings] == [
         ("frozen", "dense_4")
     ]
@@ -236,11 +236,11 @@ def test_findings_in_plain_words():
         f"{100 * share:.0f} % of the loss"
     )
     quiet = penalty_report(
-        model, x, y, thresholds={"dead": 0.3, "dominating": None}
+        model, x, y, alerts={"dead": 0.3, "dominating": None}
     )
     assert quiet.findings == ()
     assert str(quiet).splitlines()[-1] == "No findings."
-    (only,) = penalty_report(model, x, y, thresholds=("dead",)).findings
+    (only,) = penalty_report(model, x, y, alerts=("dead",)).findings
     assert only.kind == "dead"
 
 
@@ -333,7 +333,7 @@ def long_paths():
 
 def test_paths_are_whole_at_any_width(monkeypatch):
     model = attach_penalty(long_paths(), [LONG, "head"], l1=0.1, l2=0.25)
-    report = penalty_report(model, data()[0], thresholds=())
+    report = penalty_report(model, data()[0], alerts=())
     for width in (80, 100, 160):
         monkeypatch.setenv("COLUMNS", str(width))
         for text in (printed(penalty_summary, model), str(report)):
@@ -358,6 +358,21 @@ def test_layout_of_a_narrow_summary(monkeypatch):
         "head",
         "  Dense  (None, 2)     output  watched",
     ]
+
+
+def test_summary_of_a_length_by_a_function(monkeypatch):
+    """Both as in `model.summary`."""
+    monkeypatch.setenv("COLUMNS", "80")
+    model = attach_penalty(long_paths(), LONG, l1=0.1)
+    texts = []
+    wide = printed(penalty_summary, model, 160)
+    assert printed(lambda: penalty_summary(model, 160, texts.append)) == ""
+    assert texts == [wide.rstrip("\n")]
+    assert "│ output │" in wide
+    penalty_summary(model, print_fn=texts.append)
+    assert "│" not in texts[1]
+    with pytest.raises(ValueError, match=r"`line_length`\. Expected an int"):
+        penalty_summary(model, line_length=0)
 
 
 def test_brackets_are_not_markup(monkeypatch):
@@ -393,7 +408,7 @@ def report():
     model = attach_penalty(model, "unfold", l2=0.1, on="preactivation")
     model = watch_activations(model, "code")
     model.compile("sgd", "mse", **QUICK)
-    return penalty_report(model, *data(100), thresholds=())
+    return penalty_report(model, *data(100), alerts=())
 
 
 def test_table_of_a_report(report, monkeypatch):
