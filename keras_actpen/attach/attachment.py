@@ -79,6 +79,13 @@ class Attachment:
         self.is_saved = False
         self.is_made_again: bool = is_made_again
 
+    def __str__(self) -> str:
+        """What is attached: the names of the terms."""
+        if not self.terms:
+            return "watched"
+        word = "penalty" if len(self.terms) == 1 else "penalties"
+        return f"{word}: {', '.join(self.terms)}"
+
     @property
     def variables(self) -> dict[str, keras.Variable]:
         """The coefficients, those of inner layers too, by names for files."""

@@ -65,7 +65,7 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
                 "Invalid value received for argument `layer`. Expected a "
                 "layer without penalties; use `attach_penalty(model, "
                 f"{layer.name!r}, ...)` to add penalties to a penalized "
-                f"layer. Received: layer={layer}"
+                f"layer. Received: layer={layer.wrapped_layer}"
             )
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
@@ -156,6 +156,14 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
             *attached.variables.values(),
             *attached.state_variables,
         ]
+
+    def __repr__(self) -> str:
+        """What the layer says of itself, and what is attached."""
+        return f"{super().__repr__().removesuffix('>')}, {self.actpen}>"
+
+    def count_params(self) -> int:
+        """The layer's own number; `model.summary()` shows what is attached."""
+        return internals.NotedCount(super().count_params(), str(self.actpen))
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Output spec of the wrapped layer, after a check of the terms."""

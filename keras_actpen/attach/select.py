@@ -20,6 +20,7 @@ from keras_actpen.attach.select_errors import (
     no_match,
     shown,
 )
+from keras_actpen.penalties.validation import printable
 
 Layer = keras.layers.Layer
 Entry: TypeAlias = (
@@ -194,8 +195,8 @@ def _matcher(entry: Any, argument: str) -> Callable[[LayerRef], bool]:
         f"Invalid type received for argument `layers`. Expected a layer's "
         "name, path or glob, a layer, a layer class, a compiled regex, a "
         "function f(layer) -> bool, an index, or a list or tuple of these, "
-        f"for example {argument}='dense_4'. Received: {argument}={entry!r} "
-        f"(of type {type(entry).__name__})"
+        f"for example {argument}='dense_4'. Received: "
+        f"{argument}={printable(entry)} (of type {type(entry).__name__})"
     )
 
 

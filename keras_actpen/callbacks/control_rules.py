@@ -7,7 +7,7 @@ To add a rule: its class here, derived from `ControlRule`, and its name in
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from keras_actpen.penalties.validation import check_number
 
@@ -256,7 +256,12 @@ class PI(ControlRule):
         return limits.clip(moved), (integral,)
 
 
-RULES = {"log_pi": LogPI, "geco": GECO, "pi": PI}
+RuleName: TypeAlias = Literal["log_pi", "geco", "pi"]
+RULES: dict[RuleName, type[ControlRule]] = {
+    "log_pi": LogPI,
+    "geco": GECO,
+    "pi": PI,
+}
 
 
 def get_rule(rule: Any) -> ControlRule:

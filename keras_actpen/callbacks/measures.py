@@ -1,15 +1,18 @@
 """What a controller can hold at a target."""
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from keras_actpen.callbacks.control_rules import Miss
 from keras_actpen.callbacks.term_refs import TermRef
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
+Measure: TypeAlias = Literal["zero_fraction", "l0", "mean", "rms", "value"]
+Effect: TypeAlias = Literal["raises", "lowers"]
+
 # What a larger coefficient usually does to the measure.
-EFFECTS = {
+EFFECTS: dict[Measure, Effect] = {
     "zero_fraction": "raises",
     "l0": "lowers",
     "mean": "lowers",

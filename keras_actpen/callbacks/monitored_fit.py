@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import keras
 
 from keras_actpen import backend
+from keras_actpen.callbacks.dead_units import OnDeadUnits, tell_dead_units
 from keras_actpen.callbacks.penalty_scheduler import steps_done
 from keras_actpen.instrumentation.instrumented_steps import (
     EveryNthStep,
@@ -15,6 +16,7 @@ from keras_actpen.instrumentation.session import Session
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.findings import Finding
 from keras_actpen.statistics.since_fired import DeadWindow
+from keras_actpen.statistics.thresholds import AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues, unit_values
 from keras_actpen.tensorboard.epoch_data import Recorded, number
 
@@ -33,8 +35,9 @@ class Arguments(Protocol):
     dead_after: int | None
     validation_statistics: bool
     images: bool
-    alerts: str | Sequence[str] | Mapping[str, float | None]
+    alerts: AlertKinds
     on_finding: OnFinding | None
+    on_dead_units: OnDeadUnits | None
 
 
 class MonitoredFit:
@@ -64,6 +67,9 @@ class MonitoredFit:
         self._validation_pace = EveryNthStep(0)
         if directory is not None:  # else nothing shows statistics
             self._choose_steps()
+        self._follows_units = monitor.on_dead_units is not None
+        if self._follows_units:
+            self._session.follow_units()
         # Batches trained on: until now, when the epoch began, when last
         # written. None until the first epoch begins.
         self._steps: int | None = None
@@ -211,6 +217,12 @@ class MonitoredFit:
                 self._pace.costs(),
                 self.model.steps_per_execution,
             )
+        if self._follows_units:
+            tell_dead_units(
+                self._monitor.on_dead_units,
+                self._session.layers,
+                recorded["train"].snapshots,
+            )
         # Last, because a warning may be an error.
         layers = len(self._session.layers)
         self._alerts.announce(findings, self.model, layers)
@@ -219,7 +231,8 @@ class MonitoredFit:
         """What the steps of the epoch have recorded."""
         means = self._session.means("train")
         unused = self._session.checks.unused_keys("train")
-        if self._runs is None or not self._monitor.statistics_freq:
+        shows = self._runs is not None and self._monitor.statistics_freq
+        if not (shows or self._follows_units):
             return Recorded(means, unused=unused)
         state = self._session.state
         snapshots = self._window.after_epoch(state.snapshots())

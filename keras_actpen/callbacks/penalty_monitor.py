@@ -1,12 +1,13 @@
 """PenaltyMonitor: its arguments, and what it does when."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from keras_actpen import internals
 from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
+from keras_actpen.callbacks.dead_units import OnDeadUnits, check_hook
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_overhead,
@@ -17,9 +18,9 @@ from keras_actpen.callbacks.short_progress_bar import shorten
 from keras_actpen.instrumentation.session import Session
 from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.alerts import Alerts, OnFinding
-from keras_actpen.statistics.optional import check_names
+from keras_actpen.statistics.optional import StatisticName, check_names
 from keras_actpen.statistics.since_fired import check_dead_after
-from keras_actpen.statistics.thresholds import THRESHOLDS
+from keras_actpen.statistics.thresholds import THRESHOLDS, AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
 
@@ -46,9 +47,8 @@ class PenaltyMonitor(CopyableCallback):
 
     TensorBoard shows everything under the runs `actpen/train` and
     `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the
-    runs `actpen-2/...`. Open it with `tensorboard --logdir logs` and set
-    smoothing to 0. Neither TensorFlow nor the `tensorboard` server is needed
-    to write.
+    runs `actpen-2/...`. Neither TensorFlow nor the `tensorboard` server is
+    needed to write.
 
     Example:
     ```python
@@ -82,11 +82,10 @@ class PenaltyMonitor(CopyableCallback):
         validation_statistics: Whether to take statistics and histograms of
             the validation too, on its first step and on every
             `statistics_freq`-th; the curves are in the run of the validation.
-        images: Whether to draw images, layers by epochs and units by epochs,
-            for TensorBoard's Images page. They show all epochs so far and
-            are drawn after 1, 2, 4, 8, ... epochs and at the end. The
-            Activations tab shows the same, and more, without them.
-        alerts: What to warn of, once a kind and `fit`, and again when it has
+        images: Whether to draw images of layers and units by epochs for
+            TensorBoard's Images page, after 1, 2, 4, 8, ... epochs and at the
+            end. The Activations tab shows the same without them.
+        alerts: What to warn of, once per kind and `fit`, and again when it has
             grown worse: the kinds of findings, `()` for none, a mapping from
             kinds to thresholds other than the default ones, `None` to leave a
             kind out, or `"sparse"` for all but `"dominating"` and
@@ -96,8 +95,8 @@ class PenaltyMonitor(CopyableCallback):
             model's `train_step` or `compute_loss` does not add to the loss;
             `"not_called"`, a layer that the model did not call;
             `"frozen"`, a penalty in front of which nothing is trainable;
-            `"nonfinite"`, any NaN or infinity in
-            activations or terms; `"exploding"`, root mean square of the
+            `"nonfinite"`, any NaN or infinity in activations or terms;
+            `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
             judged by 100 positions at least, see `dead_after`;
             `"saturated"`, half of the activations or more close to a bound of
@@ -111,6 +110,10 @@ class PenaltyMonitor(CopyableCallback):
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once an epoch or, of the first three kinds, once; it
             may set `model.stop_training = True`.
+        on_dead_units: Function `f(layer, mask)` that is called after each
+            epoch with every layer and a boolean array of shape `(units,)`,
+            true where a unit of its output is dead by `dead_after`. It may
+            set weights, to resample the units of a sparse autoencoder.
         verbose_terms: Whether Keras's progress bar shows every term instead
             of their sum, `penalty_total`. `logs` have the terms anyway.
 
@@ -125,18 +128,17 @@ class PenaltyMonitor(CopyableCallback):
         self,
         log_dir: str | os.PathLike[str] | None = "logs",
         *,
-        update_freq: str | int = "epoch",
+        update_freq: Literal["epoch", "batch"] | int = "epoch",
         histogram_freq: int = 1,
         statistics_freq: int = STATISTICS_FREQ,
         max_overhead: float | None = None,
-        statistics: Sequence[str] = (),
+        statistics: Sequence[StatisticName] = (),
         validation_statistics: bool = False,
         images: bool = False,
         dead_after: int | None = None,
-        alerts: str | Sequence[str] | Mapping[str, float | None] = tuple(
-            THRESHOLDS
-        ),
+        alerts: AlertKinds = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
+        on_dead_units: OnDeadUnits | None = None,
         verbose_terms: bool = False,
     ):
         super().__init__()
@@ -161,6 +163,7 @@ class PenaltyMonitor(CopyableCallback):
         self.alerts = alerts
         self.on_finding = on_finding
         Alerts(alerts, on_finding)  # checks both
+        self.on_dead_units: OnDeadUnits | None = check_hook(on_dead_units)
         self.verbose_terms = verbose_terms
         self._start()
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -110,7 +110,7 @@ class PenaltyScheduler(CopyableCallback):
         layers: Entries = "*",
         terms: str | Sequence[str] = "*",
         *,
-        unit: str = "step",
+        unit: Literal["step", "epoch"] = "step",
     ):
         super().__init__()
         if not callable(schedule):

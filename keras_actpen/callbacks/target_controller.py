@@ -1,7 +1,7 @@
 """TargetController: a coefficient that holds a measure at a target."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -15,6 +15,7 @@ from keras_actpen.callbacks.control_rules import (
     ControlRule,
     Limits,
     Memory,
+    RuleName,
     get_rule,
 )
 from keras_actpen.callbacks.controller_state import (
@@ -24,6 +25,8 @@ from keras_actpen.callbacks.controller_state import (
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.measures import (
     EFFECTS,
+    Effect,
+    Measure,
     Reading,
     check_target,
     miss,
@@ -81,7 +84,7 @@ class TargetController(CopyableCallback):
             that only one layer has.
         target: What to hold the measure at.
         measure: `"zero_fraction"` (exact zeros), `"l0"` (the mean number of
-            units that are not 0, a position), `"mean"` or `"rms"` of the
+            units that are not 0, per position), `"mean"` or `"rms"` of the
             activations that the term penalizes, on the measured steps; or
             `"value"`, the term without its coefficient, the mean over all
             steps since the last move in the same epoch.
@@ -113,14 +116,14 @@ class TargetController(CopyableCallback):
         self,
         term: str,
         target: float,
-        measure: str = "zero_fraction",
+        measure: Measure = "zero_fraction",
         *,
-        rule: str | ControlRule = "log_pi",
-        update_freq: int | str = 20,
+        rule: RuleName | ControlRule = "log_pi",
+        update_freq: Literal["epoch"] | int = 20,
         start: int = 0,
         bounds: tuple[float, float] | None = None,
         patience: int = 10,
-        effect: str | None = None,
+        effect: Effect | None = None,
     ):
         super().__init__()
         self.term: str = check_term(term)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from keras_actpen.attach.attach import (
 from keras_actpen.callbacks.penalty_monitor import PenaltyMonitor
 from keras_actpen.demo.sweep import Measured
 from keras_actpen.reports.penalty_summary import penalty_summary
+from keras_actpen.tensorboard.log_directory import absolute, refuse_unwritable
 
 Digits = tuple[np.ndarray, np.ndarray]
 Data = tuple[Digits, Digits]
@@ -82,6 +84,23 @@ def run(
     console.print(achieved(*measured.values(), layer), soft_wrap=True)
     plain.save(MODEL_FILE)
     console.print(f"The plain model is saved as {MODEL_FILE}.")
+
+
+def check(layer: str, on: str, log_dir: str) -> None:
+    """Refuse what `run` could not do, before anything is trained.
+
+    Raises:
+        ValueError: If the model has no layer of that name, it does not suit a
+            penalty, or nothing can be written in the log directory.
+    """
+    model = build_model()
+    attach_penalty(model, layer, l2=0.0, on=on)
+    model.get_layer(layer)  # a glob names none
+    path = Path(absolute(log_dir))
+    existing = next(one for one in (path, *path.parents) if one.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        reason = f"{existing} is no directory to write in"
+        refuse_unwritable(log_dir, OSError(reason))
 
 
 def build_model() -> keras.Model:

@@ -47,8 +47,15 @@ def run(path: str, modules: Sequence[str]) -> int:
     return 0
 
 
-def load(path: str, modules: Sequence[str]) -> keras.Model:
+def load(
+    path: str, modules: Sequence[str], compile: bool = False
+) -> keras.Model:
     """Load a saved model, in Keras's safe mode.
+
+    Args:
+        path: A `.keras` or `.h5` file.
+        modules: Modules to import first.
+        compile: Whether to compile it as it was, if it was.
 
     Raises:
         ValueError: With one line that says why there is no model.
@@ -60,12 +67,12 @@ def load(path: str, modules: Sequence[str]) -> keras.Model:
             importlib.import_module(module)
         except ImportError as error:
             raise ValueError(
-                f"cannot import {module!r}: {_one_line(error)}"
+                f"cannot import {module!r}: {one_line(error)}"
             ) from error
     if not os.path.exists(path):
         raise ValueError(f"there is no file {path!r}")
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=compile)
     # What is in a file that is no model can raise anything.
     except Exception as error:
         raise ValueError(
@@ -180,9 +187,9 @@ def _reason(error: Exception) -> str:
             f"it needs {unknown[1]}, which is not registered; name the module "
             "that registers it with --import"
         )
-    return _one_line(error)
+    return one_line(error)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The start of a message: Keras's may hold the model's whole config."""
     return textwrap.shorten(str(error), 240) or type(error).__name__

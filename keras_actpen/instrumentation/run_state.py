@@ -89,7 +89,7 @@ class RunState:
         self.since_fired = kind(self._units)
 
     def add_optional(self, names: Iterable[str]) -> None:
-        """Take the statistics of these names too, where they have a sense."""
+        """Take the statistics of these names too, where they are defined."""
         for (path, spec), states in self.optional.items():
             layer = self.layers[path]
             units = layer.actpen.spec_units.get(spec)

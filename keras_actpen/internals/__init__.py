@@ -5,6 +5,7 @@ Each function says why the public API is not enough. All were checked on Keras
 of them.
 """
 
+from keras_actpen.internals.data import batches_of
 from keras_actpen.internals.graphs import (
     graph_of,
     has_calls,
@@ -35,6 +36,7 @@ from keras_actpen.internals.models import (
 from keras_actpen.internals.observed_twin import ObservedTwin
 from keras_actpen.internals.pickling import load_pickled, pickle_with_import
 from keras_actpen.internals.progress_bar import running_progress_bar
+from keras_actpen.internals.summary import NotedCount
 from keras_actpen.internals.tracing import (
     is_exporting,
     is_in_constructor,
@@ -64,8 +66,10 @@ from keras_actpen.internals.twins import (
 
 __all__ = [
     "Entry",
+    "NotedCount",
     "ObservedTwin",
     "attributes_of",
+    "batches_of",
     "carry_over",
     "compute_loss_watched",
     "entry_layer",

@@ -16,6 +16,24 @@ FLOAT32_MAX = float(np.finfo("float32").max)
 Choice = TypeVar("Choice")
 
 
+def printable(value: Any) -> str:
+    """Return the repr of `value`, of an array its shape and dtype instead."""
+    if isinstance(value, list | tuple) and any(map(_is_array, value)):
+        return f"[{', '.join(map(printable, value))}]"
+    if isinstance(value, dict) and any(map(_is_array, value.values())):
+        items = (f"{key!r}: {printable(one)}" for key, one in value.items())
+        return f"{{{', '.join(items)}}}"
+    if not _is_array(value):
+        return repr(value)
+    dtype = getattr(value, "dtype", type(value).__name__)
+    return f"<array of shape {tuple(value.shape)} and dtype {dtype}>"
+
+
+def _is_array(value: Any) -> bool:
+    # A number of NumPy's is an array too, without axes.
+    return hasattr(value, "__array__") and bool(getattr(value, "shape", ()))
+
+
 def invalid_value(
     argument: str, expected: str, received: str, advice: str = ""
 ) -> ValueError:
@@ -28,11 +46,14 @@ def invalid_value(
 
 def invalid_values(expected: str, **received: Any) -> ValueError:
     """Return the error of arguments that do not go together, by name."""
+    several = "s" if len(received) > 1 else ""
     return ValueError(
-        "Invalid values received for arguments "
+        f"Invalid value{several} received for argument{several} "
         f"{' and '.join(f'`{argument}`' for argument in received)}. Expected "
         f"{expected}. Received: "
-        + ", ".join(f"{name}={value!r}" for name, value in received.items())
+        + ", ".join(
+            f"{name}={printable(value)}" for name, value in received.items()
+        )
     )
 
 
@@ -42,7 +63,7 @@ def invalid_type(
     """Return the error of an argument of the wrong type."""
     return TypeError(
         f"Invalid type received for argument `{argument}`. Expected "
-        f"{expected}. Received: {argument}={value!r} (of type "
+        f"{expected}. Received: {argument}={printable(value)} (of type "
         f"{type(value).__name__}){advice and f'. {advice}'}"
     )
 
@@ -113,7 +134,7 @@ def check_choice(
     """Return `value` if it is one of `choices`."""
     if not any(value is choice or value == choice for choice in choices):
         raise invalid_value(
-            argument, f"one of {choices}", f"{argument}={value!r}"
+            argument, f"one of {choices}", f"{argument}={printable(value)}"
         )
     return value
 

@@ -1,5 +1,6 @@
 """How strong a penalty pulls on the activations, compared to the task."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,17 +12,27 @@ from keras_actpen.attach.attach import check_built
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.select import Entries, select
 from keras_actpen.penalties.validation import check_number
+from keras_actpen.reports.data import Batch, Data, Verbose
 from keras_actpen.reports.observed_layers import layers_with_terms
-from keras_actpen.reports.probes import Probe, task_norms
+from keras_actpen.reports.probes import Probe, gradient_norms
 
 
 def penalty_gradient_share(
-    model: keras.Model, x: Any, y: Any, *, training: bool = True
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    training: bool = True,
+    verbose: Verbose = "auto",
 ) -> dict[str, float]:
     """Compare each term's pull on the activations with that of the task.
 
     For a term `P` with coefficient `c` on activations `h` (of shape
-    `(batch, ..., units)`, as one vector over all calls of the layer)
+    `(batch, ..., units)`, as one vector over all batches and all calls of the
+    layer)
 
         share = |c dP/dh| / |dL/dh|
 
@@ -48,58 +59,89 @@ def penalty_gradient_share(
 
     Args:
         model: A compiled model with penalized layers.
-        x: One batch of inputs, as the model takes them.
-        y: Its targets, as the loss takes them.
+        x: Inputs, as `model.evaluate` takes them: an array, lists and
+            dictionaries of arrays, or what holds the targets too: a
+            `tf.data.Dataset`, a `PyDataset`, a torch `DataLoader`, a
+            generator of batches.
+        y: Targets, as the loss takes them.
+        sample_weight: Weights of the samples, or `None`.
+        batch_size: Samples in a batch of arrays; default: 32, or what makes
+            `steps` batches.
+        steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
+        verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
+            progress bar where there are several batches.
 
     Returns:
         The share of every term by `"path/term"`.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If an argument has the wrong type.
         ValueError: If the model is not built, not compiled, has no penalized
-            layer, or one of them is not called.
+            layer, or one of them is not called, there are no samples, or the
+            data is of no form that `evaluate` takes.
     """
     _check_compiled(model)
+    data = Data(x, y, sample_weight, batch_size, steps, verbose)
+    return gradient_shares(model, data.batches(), training)
+
+
+def gradient_shares(
+    model: keras.Model, batches: Iterable[Batch], training: bool
+) -> dict[str, float]:
+    """`penalty_gradient_share` of a compiled model on these batches."""
     layers = layers_with_terms(model)
     probes = {
         (path, spec): Probe(path, layer, spec)
         for path, layer in layers.items()
         for spec in layer.actpen.specs
     }
-    task = task_norms(model, x, y, training, list(probes.values()))
-    norms = dict(zip(probes, task, strict=True))
+    terms = [
+        (path, name, term)
+        for path, layer in layers.items()
+        for name, term in layer.actpen.terms.items()
+    ]
+    task, own = gradient_norms(
+        model,
+        batches,
+        training,
+        list(probes.values()),
+        [(probes[path, term.spec], term.penalty) for path, _, term in terms],
+    )
+    of_task = dict(zip(probes, task, strict=True))
     shares = {}
     # What changes no weight has no share, however steep it is.
     frozen = frozen_layers(model, layers)
-    for path, layer in layers.items():
-        for name, term in layer.actpen.terms.items():
-            coefficient = layer.actpen.coefficients[name]
-            norm = coefficient * probes[path, term.spec].norm(term.penalty)
-            share = _ratio(norm, norms[path, term.spec])
-            shares[f"{path}/{name}"] = 0.0 if path in frozen else share
+    for (path, name, term), norm in zip(terms, own, strict=True):
+        norm *= layers[path].actpen.coefficients[name]
+        share = _ratio(norm, of_task[path, term.spec])
+        shares[f"{path}/{name}"] = 0.0 if path in frozen else share
     return shares
 
 
 def suggest_coefficient(
     model: keras.Model,
     layers: Entries,
-    x: Any,
-    y: Any,
     penalty: penalties.Identifier,
+    x: Any,
+    y: Any = None,
     share: float = 0.1,
     *,
     on: str = "output",
     output: int | str = 0,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
     training: bool = True,
+    verbose: Verbose = "auto",
 ) -> float:
     """Find the coefficient that gives a penalty a share of the gradient.
 
     The coefficient `c` for which `|c dP/dh| = share * |dL/dh|`, see
     `penalty_gradient_share`; `h` are the activations of all chosen layers as
     one vector. The penalty need not be attached, and nothing of the model
-    changes. Take a batch that is like those of the training, from a model
-    that has been trained for a while if there is one.
+    changes. Take data that is like that of the training; a few hundred samples
+    are enough. Take a model that has been trained for a while if there is one.
 
     Example:
     >>> model = keras.Sequential([
@@ -107,20 +149,29 @@ def suggest_coefficient(
     ...         2, "relu", kernel_initializer="identity", name="hidden")])
     >>> model.compile("sgd", "mse")
     >>> x, y = np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])
-    >>> suggest_coefficient(model, "hidden", x, y, "l2", share=0.5)
+    >>> suggest_coefficient(model, "hidden", "l2", x, y, share=0.5)
     0.25
 
     Args:
         model: A compiled model, with or without penalized layers.
         layers: Which layers, as in `attach_penalty`.
-        x: One batch of inputs, as the model takes them.
-        y: Its targets, as the loss takes them.
         penalty: One penalty, as in `attach_penalty`; its own coefficient does
             not matter.
+        x: Inputs, as `model.evaluate` takes them: an array, lists and
+            dictionaries of arrays, or what holds the targets too: a
+            `tf.data.Dataset`, a `PyDataset`, a torch `DataLoader`, a
+            generator of batches.
+        y: Targets, as the loss takes them.
         share: Number > 0, the wanted share.
         on: `"output"` or `"preactivation"`, as in `attach_penalty`.
         output: Index or key of the output, as in `attach_penalty`.
+        sample_weight: Weights of the samples, or `None`.
+        batch_size: Samples in a batch of arrays; default: 32, or what makes
+            `steps` batches.
+        steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
+        verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
+            progress bar where there are several batches.
 
     Returns:
         The coefficient.
@@ -129,8 +180,9 @@ def suggest_coefficient(
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or not compiled, a layer is
             unknown, ambiguous, out of reach or not called, `share` is not
-            above 0, or no coefficient gives that share because a gradient is
-            0 or not finite.
+            above 0, there are no samples, the data is of no form that
+            `evaluate` takes, or no coefficient gives that share because a
+            gradient is 0 or not finite.
     """
     _check_compiled(model)
     check_number(
@@ -147,15 +199,24 @@ def suggest_coefficient(
             f"Received: layers={layers!r}"
         )
     probes = [Probe(*one, spec) for one in chosen.items()]
-    task = np.linalg.norm(task_norms(model, x, y, training, probes))
-    own = np.linalg.norm([probe.norm(penalty) for probe in probes])
+    data = Data(x, y, sample_weight, batch_size, steps, verbose)
+    task, own = map(
+        np.linalg.norm,
+        gradient_norms(
+            model,
+            data.batches(),
+            training,
+            probes,
+            [(probe, penalty) for probe in probes],
+        ),
+    )
     for norm, what in ((own, "penalty"), (task, "task loss")):
         if not np.isfinite(norm) or norm == 0:
             raise ValueError(
-                "Invalid value received for argument `x`. Expected a batch "
+                "Invalid value received for argument `x`. Expected data "
                 "on which the penalty and the task loss both have a finite "
                 "gradient other than 0 with respect to the activations of "
-                f"{[probe.path for probe in probes]}. Received: a batch on "
+                f"{[probe.path for probe in probes]}. Received: data on "
                 f"which the norm of that of the {what} is {norm:g}"
             )
     return float(share * task / own)

@@ -71,7 +71,7 @@ class PenaltyReport:
         model: Name of the model.
         samples: Number of samples.
         loss: The loss, penalties included; NaN if it is not known.
-        layers: One entry a penalized or watched layer, in model order.
+        layers: One entry per penalized or watched layer, in model order.
         findings: What is wrong.
     """
 

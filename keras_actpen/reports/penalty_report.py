@@ -1,7 +1,8 @@
 """penalty_report: what the penalties do to a model, on data."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,8 +11,9 @@ from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.layer_refs import output_shape
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
-from keras_actpen.reports.evaluate import Measurement, first_batch, measure
-from keras_actpen.reports.gradient_share import penalty_gradient_share
+from keras_actpen.reports.data import Data, Verbose
+from keras_actpen.reports.evaluate import Measurement, measure
+from keras_actpen.reports.gradient_share import gradient_shares
 from keras_actpen.reports.layer_report import (
     LayerReport,
     PenaltyReport,
@@ -20,9 +22,13 @@ from keras_actpen.reports.layer_report import (
 from keras_actpen.reports.observed_layers import observed_layers
 from keras_actpen.statistics.alerts import evidence
 from keras_actpen.statistics.findings import has_enough_samples, judge
-from keras_actpen.statistics.thresholds import THRESHOLDS, thresholds_from
+from keras_actpen.statistics.thresholds import (
+    THRESHOLDS,
+    AlertKinds,
+    thresholds_from,
+)
 
-# Who asks for a report wants to know earlier than who is warned unasked.
+# Reports are explicit, so their thresholds are lower than those of warnings.
 _THRESHOLDS = {**THRESHOLDS, "dead": 0.1}
 
 
@@ -31,9 +37,12 @@ def penalty_report(
     x: Any,
     y: Any = None,
     *,
-    batch_size: int = 32,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
     training: bool = False,
-    thresholds: Sequence[str] | Mapping[str, float | None] = tuple(THRESHOLDS),
+    alerts: AlertKinds = tuple(THRESHOLDS),
+    verbose: Verbose = "auto",
 ) -> PenaltyReport:
     """Report what the penalties of a model do, and what is wrong.
 
@@ -46,7 +55,7 @@ def penalty_report(
     loss".
 
     Values and loss are means over the batches, weighted by their size: those
-    of `model.evaluate(x, y, batch_size)`. Nothing of the model changes.
+    of `model.evaluate`. Nothing of the model changes.
 
     Example:
     >>> import numpy as np
@@ -63,15 +72,22 @@ def penalty_report(
 
     Args:
         model: A built model with penalized or watched layers.
-        x: Inputs, as the model takes them: an array, or lists and
-            dictionaries of arrays.
+        x: Inputs, as `model.evaluate` takes them: an array, lists and
+            dictionaries of arrays, or what holds the targets too: a
+            `tf.data.Dataset`, a `PyDataset`, a torch `DataLoader`, a
+            generator of batches.
         y: Targets, as the loss takes them. Without them, or for a model that
             is not compiled, no share is known.
-        batch_size: Samples in a batch.
+        sample_weight: Weights of the samples, or `None`.
+        batch_size: Samples in a batch of arrays; default: 32, or what makes
+            `steps` batches.
+        steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
-        thresholds: The kinds of findings to look for, or a mapping that
-            changes their thresholds, as `alerts` of `PenaltyMonitor`; but
-            units are told of from 10 % dead ones on.
+        alerts: The kinds of findings to look for, or a mapping that changes
+            their thresholds, as in `PenaltyMonitor`; but dead units are told
+            of from 10 % on.
+        verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
+            progress bar where there are several batches.
 
     Returns:
         A `PenaltyReport`, with `layers` and `findings`.
@@ -79,16 +95,18 @@ def penalty_report(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or has no penalized or watched
-            layer, `x` has no samples, `batch_size` is below 1, or a kind of
-            findings is unknown.
+            layer, there are no samples, the data is of no form that
+            `evaluate` takes, or a kind of findings is unknown.
     """
-    limits = thresholds_from("thresholds", thresholds, _THRESHOLDS)
+    limits = thresholds_from("alerts", alerts, _THRESHOLDS)
     layers = observed_layers(model)
-    measured = measure(model, layers, x, y, batch_size, training)
+    data = Data(x, y, sample_weight, batch_size, steps, verbose).batches()
+    first = next(data)
+    batches = itertools.chain([first], data)
+    measured = measure(model, layers, batches, training)
     pulls: dict[str, float] = {}
     if not math.isnan(measured.loss) and measured.means:
-        batch = first_batch((x, y), batch_size)
-        pulls = penalty_gradient_share(model, *batch, training=training)
+        pulls = gradient_shares(model, [first], training)
     penalized = {path: one for path, one in layers.items() if one.actpen.terms}
     frozen = frozen_layers(model, penalized)
     findings = [

@@ -1,14 +1,21 @@
 """The table that `penalty_summary` prints."""
 
+from collections.abc import Callable
+
 import keras
 from rich.console import Console
 
 from keras_actpen.attach.attach import check_built, penalized_layers
 from keras_actpen.attach.layer_refs import output_shape
+from keras_actpen.reports.data import check_count
 from keras_actpen.reports.tables import LayerTable
 
 
-def penalty_summary(model: keras.Model) -> None:
+def penalty_summary(
+    model: keras.Model,
+    line_length: int | None = None,
+    print_fn: Callable[[str], object] | None = None,
+) -> None:
     """Print the penalized and watched layers, like `model.summary()`.
 
     A table with the path, class and output shape of every layer, and for
@@ -30,12 +37,16 @@ def penalty_summary(model: keras.Model) -> None:
 
     Args:
         model: A built `keras.Model`.
+        line_length: Width of the table; default: that of the terminal.
+        print_fn: What to print with, for example `logging.info`: a function
+            that is called once, with the whole text.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
-        ValueError: If it is not built.
+        TypeError: If an argument has the wrong type.
+        ValueError: If `model` is not built or `line_length` is below 1.
     """
     check_built(model)
+    check_count("line_length", line_length)
     table = LayerTable(
         f"Penalties of model {model.name!r}",
         [
@@ -55,5 +66,8 @@ def penalty_summary(model: keras.Model) -> None:
             table.add_row(*about, str(layer.actpen.specs[0]), "watched", "")
     if not table.rows:
         table.add_row("none", "", "", "", "", "")
-    # In a notebook rich shows HTML.
-    Console().print(table)
+    if print_fn is None:
+        # In a notebook rich shows HTML.
+        Console(width=line_length).print(table)
+    else:
+        print_fn(table.text(line_length))

@@ -1,4 +1,4 @@
-"""Penalty terms of one batch, outside of training."""
+"""Penalty terms of data, outside of training."""
 
 from typing import Any
 
@@ -6,26 +6,44 @@ import keras
 
 from keras_actpen import backend
 from keras_actpen.attach.recording import ValueRecorder, recording
+from keras_actpen.reports.data import Data, Verbose
 from keras_actpen.reports.observed_layers import layers_with_terms
 
 
 def penalty_terms(
-    model: keras.Model, x: Any, *, training: bool = False
+    model: keras.Model,
+    x: Any,
+    *,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    training: bool = False,
+    verbose: Verbose = "auto",
 ) -> dict[str, float]:
-    """Compute every penalty term on one batch, without any side effect.
+    """Compute every penalty term on data, without any side effect.
+
+    The values are means over the batches, weighted by their size: those that
+    `model.evaluate` adds to the loss.
 
     Args:
         model: A model with penalized layers.
-        x: One batch of inputs, as the model takes them.
+        x: Inputs, as `model.evaluate` takes them: an array, lists and
+            dictionaries of arrays, a `tf.data.Dataset`, a `PyDataset`, a
+            torch `DataLoader` or a generator of batches. Targets are skipped.
+        batch_size: Samples in a batch of arrays; default: 32, or what makes
+            `steps` batches.
+        steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
+        verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
+            progress bar where there are several batches.
 
     Returns:
         Coefficient times value of every term by `"path/term"`, summed over
         the calls of a shared layer, 0 of a layer that was not called.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
-        ValueError: If the model is not built or has no penalized layer.
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model is not built or has no penalized layer, there
+            are no samples, or the data is of no form that `evaluate` takes.
 
     Example:
     >>> import numpy as np
@@ -37,21 +55,29 @@ def penalty_terms(
     {'relu/l2': 1.5}
     """
     layers = layers_with_terms(model)
-    recorder = ValueRecorder()
-    # Nothing that the layers assign, such as moving averages, is kept.
-    with (
-        keras.StatelessScope(),
-        backend.random_state_kept(),
-        recording(recorder),
-    ):
-        model(x, training=training)
-        _ = model.losses  # weights are there for the asking only
-    return {
-        f"{path}/{name}": float(
-            keras.ops.convert_to_numpy(
-                recorder.values.get(id(layer), {}).get(name, 0.0)
-            )
-        )
+    data = Data(
+        x, batch_size=batch_size, steps=steps, verbose=verbose
+    ).batches()
+    samples = 0
+    sums = {
+        f"{path}/{name}": 0.0
         for path, layer in layers.items()
         for name in layer.actpen.terms
     }
+    for batch in data:
+        recorder = ValueRecorder()
+        # Nothing that the layers assign, such as moving averages, is kept.
+        with (
+            keras.StatelessScope(),
+            backend.random_state_kept(),
+            recording(recorder),
+        ):
+            model(batch.x, training=training)
+            _ = model.losses  # weights are there for the asking only
+        samples += batch.samples
+        for path, layer in layers.items():
+            values = recorder.values.get(id(layer), {})
+            for name in layer.actpen.terms:
+                value = keras.ops.convert_to_numpy(values.get(name, 0.0))
+                sums[f"{path}/{name}"] += batch.samples * float(value)
+    return {key: value / samples for key, value in sums.items()}

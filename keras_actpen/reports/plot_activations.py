@@ -1,6 +1,7 @@
 """plot_activations: figures for papers, of a log directory or a report."""
 
 import fnmatch
+import importlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,15 +42,15 @@ def plot_activations(
 ) -> "Figure":
     """Draw the penalty terms and the statistics of the activations.
 
-    Of a log directory of `PenaltyMonitor`: three charts a layer, over the
+    Of a log directory of `PenaltyMonitor`: three charts per layer, over the
     epochs of the training, with its terms (coefficient times value), the
     shares of zeros and of dead units, and the mean in a band of one standard
-    deviation. Of a report the same as bars, a bar a layer, with the terms as
+    deviation. Of a report the same as bars, one per layer, with the terms as
     shares of the loss, or as values where the loss is not known.
 
     Needs matplotlib: `pip install "keras-actpen[plot]"`. pyplot and its state
-    are left alone: save the figure with `figure.savefig("activations.pdf")`,
-    or let a notebook with `%matplotlib inline` show it.
+    are left alone: save the figure with `figure.savefig("activations.pdf")`.
+    A notebook shows it where the call is the last line of a cell.
 
     Example:
     ```python
@@ -71,17 +72,19 @@ def plot_activations(
         ValueError: If there is nothing to draw.
     """
     try:
-        from matplotlib.figure import Figure
+        importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError(
             "plot_activations needs matplotlib: "
             'pip install "keras-actpen[plot]"'
         ) from error
+    from keras_actpen.reports.notebook_figure import NotebookFigure
+
     if isinstance(source, PenaltyReport):
         found = {layer.path: layer for layer in source.layers}
         paths = _matching(layers, list(found))
         bars = [bar for path in paths for bar in _bars(found[path])]
-        figure = Figure((_WIDTH, 1.4 + 0.35 * len(bars)), layout="constrained")
+        figure = NotebookFigure(_WIDTH, 1.4 + 0.35 * len(bars))
         _draw_bars(figure, bars)
         return figure
     if not isinstance(source, str | os.PathLike):
@@ -92,7 +95,7 @@ def plot_activations(
         )
     series = read_series(source, run)
     paths = _matching(layers, layer_paths(series))
-    figure = Figure((_WIDTH, 0.4 + 2.2 * len(paths)), layout="constrained")
+    figure = NotebookFigure(_WIDTH, 0.4 + 2.2 * len(paths))
     rows = figure.subplots(len(paths), 3, sharex=True, squeeze=False)
     for path, row in zip(paths, rows, strict=True):
         _draw_curves(row, path, series)

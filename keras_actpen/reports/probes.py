@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,11 +19,12 @@ from keras_actpen.attach.capture import (
     tapped_activation,
     tensors_at,
 )
-from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
+from keras_actpen.internals import root_of
 from keras_actpen.internals.attributes import attribute_in_front
 from keras_actpen.penalties.base import Penalty
 from keras_actpen.penalties.reductions import at_least_float32
+from keras_actpen.reports.data import Batch
 
 Layer = keras.layers.Layer
 
@@ -38,10 +39,9 @@ class Probe:
     """
 
     def __init__(self, path: str, layer: Layer, spec: ActivationSpec):
-        if isinstance(layer, PenalizedLayer):
-            layer = layer.wrapped_layer
         self.path = path
-        self.layer = layer
+        # A layer behind a penalized one is a twin of it.
+        self.layer: Layer = root_of(layer)
         self.spec = spec
         # Activations of all calls, each with its mask or None.
         self.watched: MaskedTensors = []
@@ -125,7 +125,7 @@ def _shifted_activation(
 
 
 def task_norms(
-    model: keras.Model, x: Any, y: Any, training: bool, probes: list[Probe]
+    model: keras.Model, batch: Batch, training: bool, probes: list[Probe]
 ) -> list[float]:
     """Norm of the gradient of the loss without penalties at each probe."""
     # On float16 the gradients would vanish without the optimizer's scale.
@@ -135,7 +135,7 @@ def task_norms(
         for layer in penalized_layers(model).values()
         if layer.actpen.terms
     ]
-    arguments = loss_arguments(model, x, y, training)
+    arguments = loss_arguments(model, batch, training)
 
     def loss(shifts: list[Tensor]) -> Tensor:
         remaining = iter(shifts)
@@ -149,7 +149,7 @@ def task_norms(
                 if shifts:
                     of_probe = [next(remaining) for _ in probe.watched]
                 stack.enter_context(probe.installed(of_probe))
-            y_pred = model(x, training=training)
+            y_pred = model(batch.x, training=training)
             return scale * model.compute_loss(y_pred=y_pred, **arguments)
 
     loss([])
@@ -163,14 +163,39 @@ def task_norms(
     return [_norm([next(gradients) for _ in one]) / scale for one in watched]
 
 
+def gradient_norms(
+    model: keras.Model,
+    batches: Iterable[Batch],
+    training: bool,
+    probes: list[Probe],
+    penalties: Sequence[tuple[Probe, Penalty]],
+) -> tuple[list[float], list[float]]:
+    """Norms of the gradients of the mean over all samples.
+
+    Returns:
+        That of the task loss at each probe, and that of each penalty at its
+        probe, without its coefficient.
+    """
+    samples = 0
+    # The activations of all batches are one vector.
+    task, own = np.zeros(len(probes)), np.zeros(len(penalties))
+    for batch in batches:
+        samples += batch.samples
+        norms = task_norms(model, batch, training, probes)
+        task += np.square(batch.samples * np.array(norms))
+        norms = [probe.norm(penalty) for probe, penalty in penalties]
+        own += np.square(batch.samples * np.array(norms))
+    return tuple((np.sqrt(one) / samples).tolist() for one in (task, own))
+
+
 def loss_arguments(
-    model: keras.Model, x: Any, y: Any, training: bool
+    model: keras.Model, batch: Batch, training: bool
 ) -> dict[str, Any]:
     """Arguments of `model.compute_loss` for one batch, without `y_pred`."""
-    y = tree.map_structure(
-        lambda part: None if part is None else ops.convert_to_tensor(part), y
+    arguments = {"x": batch.x} | tree.map_structure(
+        lambda part: None if part is None else ops.convert_to_tensor(part),
+        {"y": batch.y, "sample_weight": batch.sample_weight},
     )
-    arguments = {"x": x, "y": y, "sample_weight": None}
     if "training" in inspect.signature(model.compute_loss).parameters:
         arguments["training"] = training
     return arguments

@@ -68,7 +68,11 @@ class LayerTable:
 
     def __str__(self) -> str:
         """The table as plain text, of the terminal's width."""
-        console = Console(file=io.StringIO(), color_system=None)
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The table as plain text, of this width or of the terminal's."""
+        console = Console(file=io.StringIO(), color_system=None, width=width)
         with console.capture() as capture:
             console.print(self)
         return capture.get().rstrip("\n")

@@ -13,7 +13,7 @@ from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import recording
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.penalties.reductions import expand_mask
-from keras_actpen.reports.evaluate import batches
+from keras_actpen.reports.data import Data, Verbose
 from keras_actpen.reports.observed_layers import observed_layers
 from keras_actpen.statistics.unit_values import UnitValues, spec_name
 
@@ -22,8 +22,10 @@ def unit_statistics(
     model: keras.Model,
     x: Any,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    steps: int | None = None,
     training: bool = False,
+    verbose: Verbose = "auto",
 ) -> dict[str, UnitValues]:
     """Compute statistics of every single unit on data, without side effects.
 
@@ -44,10 +46,15 @@ def unit_statistics(
 
     Args:
         model: A built model with penalized or watched layers.
-        x: Inputs, as the model takes them: an array, or lists and
-            dictionaries of arrays.
-        batch_size: Samples in a batch.
+        x: Inputs, as `model.evaluate` takes them: an array, lists and
+            dictionaries of arrays, a `tf.data.Dataset`, a `PyDataset`, a
+            torch `DataLoader` or a generator of batches. Targets are skipped.
+        batch_size: Samples in a batch of arrays; default: 32, or what makes
+            `steps` batches.
+        steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
+        verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
+            progress bar where there are several batches.
 
     Returns:
         For every place that is penalized or watched its `UnitValues`, arrays
@@ -59,18 +66,20 @@ def unit_statistics(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or has no penalized or watched
-            layer, `x` has no samples, or `batch_size` is below 1.
+            layer, there are no samples, or the data is of no form that
+            `evaluate` takes.
     """
     layers = observed_layers(model)
     recorder = _UnitRecorder(layers)
-    for _, (batch, _) in batches((x, None), batch_size):
+    data = Data(x, batch_size=batch_size, steps=steps, verbose=verbose)
+    for batch in data.batches():
         # Nothing that the layers assign, such as moving averages, is kept.
         with (
             keras.StatelessScope(),
             backend.random_state_kept(),
             recording(recorder),
         ):
-            model(batch, training=training)
+            model(batch.x, training=training)
     return recorder.values()
 
 

@@ -24,6 +24,7 @@ from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
 from keras_actpen.statistics.thresholds import (
     FACTS,
     THRESHOLDS,
+    AlertKinds,
     thresholds_from,
 )
 
@@ -34,7 +35,7 @@ Facts = Mapping[str, Collection[str]]
 
 
 class Alerts:
-    """Tells of what is wrong: a warning a kind, and again if it grows worse.
+    """Tells of what is wrong: a warning per kind, again if it grows worse.
 
     It has grown worse if more layers are concerned, or if the worst value is
     twice as bad (see `severity`). Facts are told in the step that shows them,
@@ -55,7 +56,7 @@ class Alerts:
 
     def __init__(
         self,
-        alerts: str | Sequence[str] | Mapping[str, float | None],
+        alerts: AlertKinds,
         on_finding: OnFinding | None,
     ):
         self.thresholds: dict[str, float] = thresholds_from(
@@ -164,7 +165,7 @@ class Alerts:
 def _worst_of_each_layer(
     findings: Sequence[Finding], kind: str
 ) -> list[Finding]:
-    """Findings of a kind, one a layer, in the order they came in."""
+    """Findings of a kind, one per layer, in the order they came in."""
     worst: dict[str, Finding] = {}
     for one in findings:
         if one.kind == kind:

@@ -111,7 +111,7 @@ def sentence_of_kind(findings: Sequence[Finding], layers: int) -> str:
     """The findings of one kind in one sentence.
 
     Args:
-        findings: At most one a layer.
+        findings: At most one per layer.
         layers: Number of layers that were looked at.
     """
     worst = max(findings, key=severity)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from keras_actpen.penalties.validation import invalid_type, invalid_value
 from keras_actpen.statistics.covariance_spectrum import CovarianceSpectrum
@@ -21,12 +21,24 @@ __all__ = [
     "IMAGES",
     "STATES",
     "OptionalStatistic",
+    "StatisticName",
     "Values",
     "check_names",
 ]
 
+StatisticName: TypeAlias = Literal[
+    "quantiles",
+    "kurtosis",
+    "participation_ratio",
+    "stable_rank",
+    "effective_rank",
+    "dormant_fraction",
+    "saturated_fraction",
+    "unit_rms",
+]
+
 # The state that each statistic is read from; one may serve several.
-STATES: dict[str, type[OptionalStatistic]] = {
+STATES: dict[StatisticName, type[OptionalStatistic]] = {
     "quantiles": QuantileSketch,
     "kurtosis": KurtosisStatistic,
     "participation_ratio": CovarianceSpectrum,

@@ -1,7 +1,7 @@
 """Kinds of findings, and from which value on there is one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from keras_actpen.penalties.validation import (
     check_number,
@@ -9,9 +9,25 @@ from keras_actpen.penalties.validation import (
     invalid_value,
 )
 
+Kind: TypeAlias = Literal[
+    "unused",
+    "not_called",
+    "frozen",
+    "nonfinite",
+    "exploding",
+    "dead",
+    "saturated",
+    "dominating",
+    "negligible",
+]
+# What `alerts` may be.
+AlertKinds: TypeAlias = (
+    Literal["sparse"] | Sequence[Kind] | Mapping[Kind, float | None]
+)
+
 # From which value on there is a finding, by kind; for "negligible" below
 # which, for "nonfinite" above which. In the order in which they are told.
-THRESHOLDS: dict[str, float] = {
+THRESHOLDS: dict[Kind, float] = {
     # Facts, which have no threshold: their value is 1.
     "unused": 1.0,
     "not_called": 1.0,
@@ -61,7 +77,7 @@ SHARES = ("dead", "saturated", "dominating", "negligible")
 
 
 def thresholds_from(
-    argument: str, given: Any, defaults: Mapping[str, float]
+    argument: str, given: Any, defaults: Mapping[Kind, float]
 ) -> dict[str, float]:
     """Threshold of every kind that is looked for.
 

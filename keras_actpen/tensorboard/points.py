@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.statistics import optional
@@ -116,3 +118,15 @@ def histogram(
     if len(snapshot.histogram):
         tag = tags.statistic_tag("values", path, spec)
         yield events.histogram(tag, snapshot.histogram, tags.HISTOGRAM)
+
+
+def rate_histogram(
+    path: str, spec: ActivationSpec, snapshot: StatisticsSnapshot
+) -> Iterator[events.Value]:
+    """The histogram of the units' firing rates, if any unit has fired."""
+    rates = snapshot.firing_rates
+    if rates is not None and (rates > 0).any():
+        counts, edges = np.histogram(np.log10(rates[rates > 0]), bins=30)
+        tag = tags.statistic_tag("log10_firing_rate", path, spec)
+        buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+        yield events.histogram(tag, buckets, tags.LOG_RATES)

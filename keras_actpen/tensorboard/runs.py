@@ -195,7 +195,11 @@ class Runs:
         ]
         of_snapshots = [points.statistic_points, tab_data.units]
         if has_histograms:
-            of_snapshots += [points.histogram, tab_data.values]
+            of_snapshots += [
+                points.histogram,
+                points.rate_histogram,
+                tab_data.values,
+            ]
         parts += [
             partial(make, *spec, snapshot)
             for spec, snapshot in recorded.snapshots.items()

@@ -41,6 +41,11 @@ COSTS = {
     ),
 }
 FIRING_RATE = "Share of the positions in which each unit is not 0."
+LOG_RATES = (
+    "Firing rates of the units on the instrumented steps of the epoch, as "
+    "powers of ten: at -2 are units that fire in one of 100 positions. Units "
+    "that did not fire are left out."
+)
 HISTOGRAM = (
     "The values of the last instrumented batch of the epoch. Zeros are left "
     "out (`zero_fraction` counts them), and so are NaN and infinities "

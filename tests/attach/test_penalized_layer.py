@@ -17,6 +17,7 @@ from keras_actpen import (
     penalized_layers,
     penalties,
     penalty_terms,
+    watch_activations,
 )
 
 BACKEND = keras.backend.backend()
@@ -298,7 +299,20 @@ def test_summary_shows_output_shapes():
     plain = small()
     attached = attach_penalty(plain, "target", l2=0.1)
     assert "(None, 6)" in summary_of(attached)
-    assert summary_of(attached) == summary_of(plain)
+    # One line more, and nothing else.
+    lines = summary_of(attached).splitlines()
+    (note,) = (line for line in lines if "penalty: l2" in line)
+    lines.remove(note)
+    assert lines == summary_of(plain).splitlines()
+    assert attached.count_params() == plain.count_params()
+    watched = watch_activations(attach_penalty(plain, "target", "l1"), "*")
+    assert "watched" in summary_of(watched)
+    watched = attach_penalty(watched, "target", l2=0.1)
+    assert "penalties:" in summary_of(watched)
+    target = repr(watched.get_layer("target"))
+    assert target == (
+        f"{repr(plain.get_layer('target'))[:-1]}, penalties: l1, l2>"
+    )
     by_hand = keras.Sequential([keras.Input((4,)), penalized_dense(6)])
     assert "(None, 6)" in summary_of(by_hand)
 

@@ -10,7 +10,8 @@ from keras import layers as kl
 
 from keras_actpen import PenalizedLayer
 from keras_actpen.attach import select as select_module
-from keras_actpen.attach.layer_refs import is_graph_model, layer_refs
+from keras_actpen.attach.held_layers import is_graph_model
+from keras_actpen.attach.layer_refs import layer_refs
 from keras_actpen.attach.select import select
 
 INVALID = "Invalid value received for argument `layers`. Expected "

@@ -1,4 +1,4 @@
-"""The command `keras-actpen layers`."""
+"""The commands `keras-actpen layers` and `report`, and what is refused."""
 
 import os
 import subprocess
@@ -6,11 +6,21 @@ import sys
 import textwrap
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
-from models import FEATURES, GRAPH_MODELS, nested, subclassed
+from models import (
+    FEATURES,
+    GRAPH_MODELS,
+    QUICK,
+    data,
+    nested,
+    sequential,
+    subclassed,
+)
 
-from keras_actpen import attach_penalty, watch_activations
+import keras_actpen
+from keras_actpen import attach_penalty, penalty_report, watch_activations
 from keras_actpen.__main__ import main
 from keras_actpen.attach.layer_refs import layer_refs
 from keras_actpen.demo.layers_command import layer_table, possible_paths
@@ -208,10 +218,260 @@ def test_safe_mode_is_on(tmp_path, monkeypatch, capsys):
     assert "Lambda" in capsys.readouterr().err
 
 
-def test_wrong_options(capsys):
+def lines_of_error(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["layers"])
+        main(arguments)
     assert caught.value.code == 2
-    assert "the following arguments are required: model" in (
-        capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("layers", "the following arguments are required: model"),
+        (
+            "layers model.keras --backend cntk",
+            "argument --backend: invalid choice: 'cntk' (choose from "
+            "'tensorflow', 'jax', 'torch')",
+        ),
+        *(
+            (
+                f"demo --epochs {value}",
+                "argument --epochs: expected an integer >= 1, received "
+                f"{value!r}",
+            )
+            for value in ("0", "-3", "2.5")
+        ),
+        *(
+            (
+                f"demo --l1 {value}",
+                "argument --l1: expected a finite number >= 0, received "
+                f"{value!r}",
+            )
+            for value in ("-1", "nan", "much")
+        ),
+    ],
+)
+def test_wrong_values_are_one_line(arguments, message, capsys):
+    command, *rest = arguments.split()
+    assert lines_of_error([command, *rest], capsys) == [
+        f"keras-actpen {command}: error: {message}"
+    ]
+
+
+LAYERS = (
+    "['conv_1', 'conv_2', 'pool_3', 'dropout', 'flatten', 'dense_4', "
+    "'dropout_1', 'probabilities']"
+)
+
+
+def test_demo_of_a_layer_that_is_not_there(capsys):
+    assert lines_of_error(["demo", "--layer", "nope"], capsys) == [
+        "keras-actpen: error: Invalid value received for argument `layers`. "
+        "Expected one or more layers of model 'mnist_cnn'. Received: "
+        "layers='nope', which matches none. The paths of its layers are: "
+        f"{LAYERS[1:-1]}."
+    ]
+    keras.utils.clear_session(free_memory=False)
+    assert lines_of_error(["demo", "--layer", "conv_*"], capsys) == [
+        "keras-actpen: error: No such layer: conv_*. Existing layers are: "
+        f"{LAYERS}."
+    ]
+
+
+def test_demo_with_a_log_dir_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    path = str(tmp_path / "file" / "logs")
+    (line,) = lines_of_error(["demo", "--log-dir", path], capsys)
+    assert line.startswith(
+        "keras-actpen: error: Invalid value received for argument `log_dir`."
     )
+
+
+def started(*arguments, program=("-m", "keras_actpen"), **environment):
+    """The command in a process of its own, without the tests' settings."""
+    given = {**os.environ, **environment}
+    given.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+SCRIPT = """
+import sys
+sys.argv[0] = "bin/keras-actpen"
+from keras_actpen.__main__ import main
+try:
+    main()
+finally:
+    print(sorted({"keras", "numpy", "rich"} & {*sys.modules}))
+"""
+
+
+def test_help_needs_no_backend():
+    as_script = started("--help", program=("-c", SCRIPT))
+    assert as_script.stdout.splitlines()[-1] == "[]"
+    for option in ("--help", "--version"):
+        done = subprocess.run(
+            [sys.executable, "-Ximporttime", "-m", "keras_actpen", option],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        imported = {
+            line.rpartition("|")[2].strip().partition(".")[0]
+            for line in done.stderr.splitlines()
+        }
+        assert "keras_actpen" in imported
+        assert not imported & {"keras", "numpy", "rich", "tensorflow"}
+    assert done.stdout == f"keras-actpen {keras_actpen.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["layers", "report", "demo"])
+def test_help_names_no_default_of_none(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "None" not in shown
+    assert "False" not in shown
+
+
+HIDE = """
+import sys
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def test_backend_that_is_not_there(tmp_path):
+    done = started("layers", "model.keras", KERAS_BACKEND="cntk")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "keras-actpen: error: Unable to import backend : cntk (KERAS_BACKEND)\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(HIDE)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = started(
+        *("layers", "model.keras", "--backend", "tensorflow"),
+        PYTHONPATH=path,
+        KERAS_BACKEND="jax",
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "keras-actpen: error: Keras's backend 'tensorflow' is not installed. "
+    )
+
+
+def test_nothing_but_the_table_is_printed(tmp_path, monkeypatch):
+    """No messages of TensorFlow's; an own module has all public names."""
+    (tmp_path / "mine.py").write_text(
+        "import keras\n"
+        "from keras_actpen import attach_penalty, penalties\n"
+        "@keras.saving.register_keras_serializable('mine')\n"
+        "class Mine(penalties.Penalty):\n"
+        "    def unreduced(self, activations):\n"
+        "        return activations**4\n"
+        "def save():\n"
+        "    model = keras.Sequential([keras.Input((2,)), "
+        "keras.layers.ReLU(name='relu')])\n"
+        "    attach_penalty(model, 'relu', Mine()).save('mine.keras')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.chdir(tmp_path)
+    made = started(
+        program=("-c", "import mine; mine.save()"),
+        PYTHONPATH=path,
+    )
+    assert made.returncode == 0, made.stderr
+    done = started("layers", "mine.keras", "--import", "mine", PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "relu" in done.stdout
+    assert "mine" in done.stdout
+
+
+# report ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A penalized model, a plain one and data, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("COLUMNS", "140")
+    plain = sequential()
+    plain.compile("sgd", "mse", **QUICK)
+    plain.save("plain.keras")
+    model = attach_penalty(plain, "dense_4", l2=0.1)
+    model.save("penalized.keras")
+    x, y = data(120)
+    np.savez("data.npz", x=x, y=y)
+    np.savez("inputs.npz", x=x)
+    np.savez("others.npz", a=x, y=y)
+    np.savez("sizes.npz", x=x, y=y[:30])
+    return model
+
+
+def test_report_of_a_saved_model(saved, capsys):
+    assert main(["report", "penalized.keras", "data.npz"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    with np.load("data.npz") as arrays:
+        report = penalty_report(saved, **arrays, verbose=0)
+    assert out == f"{report}\n"
+    assert main(["report", "plain.keras", "inputs.npz"]) == 0
+    out, _ = capsys.readouterr()
+    for name in ("dense_4", "drop", "head", "watched", "120 samples"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "message"),
+    [
+        ("absent.keras", "data.npz", "there is no file 'absent.keras'"),
+        (
+            "plain.keras",
+            "absent.npz",
+            "cannot load 'absent.npz' as a .npz file of arrays: [Errno 2] No "
+            "such file or directory: 'absent.npz'",
+        ),
+        (
+            "plain.keras",
+            "plain.keras",
+            "'plain.keras' has the arrays ['config.json', 'metadata.json', "
+            "'model.weights.h5'], not x and, if there are any, y and "
+            "sample_weight; numpy.savez('data.npz', x=x, y=y) writes them",
+        ),
+        (
+            "plain.keras",
+            "others.npz",
+            "'others.npz' has the arrays ['a', 'y'], not x and, if there are "
+            "any, y and sample_weight; numpy.savez('data.npz', x=x, y=y) "
+            "writes them",
+        ),
+    ],
+)
+def test_report_of_what_is_not_there(saved, model, file, message, capsys):
+    assert main(["report", model, file]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"keras-actpen report: {message}\n")
+
+
+def test_report_of_sizes_that_do_not_fit(saved, capsys):
+    assert main(["report", "penalized.keras", "sizes.npz"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keras-actpen report: Invalid values received")

@@ -174,3 +174,77 @@ def test_replicas_are_merged(tmp_path):
     shares, positions = json.loads(run.stdout.splitlines()[-1])
     assert positions == [16.0, 16.0]
     assert shares == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("where", ["logs", None])
+def test_hook_of_dead_units(tmp_path, mode, where):
+    """Each epoch, with the same units that the log counts."""
+    model = watched(UNITS, **mode)
+    rates = np.where(np.arange(UNITS) % 4 == 0, 0.0, 0.5)
+    calls = []
+    monitor = PenaltyMonitor(
+        where and tmp_path,
+        on_dead_units=lambda layer, mask: calls.append((layer, mask)),
+    )
+    fit(model, rare(512, UNITS, rates), monitor, epochs=2)
+    (first, mask), (second, _) = calls
+    assert first is second is model.get_layer("hidden")
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, rates == 0)
+    if where:
+        assert logged(tmp_path)[0][-1] == pytest.approx(0.25)
+
+
+def test_hook_may_revive_units():
+    """What it sets is what the next epoch trains with."""
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, "relu", name="hidden")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    model = watch_activations(model, "hidden")
+    model.compile(keras.optimizers.SGD(0.0), "mse", **MODES[0])
+    hidden = model.get_layer("hidden")
+    kernel = hidden.get_weights()[0]
+    hidden.set_weights([abs(kernel), np.array([1, -9, 1, -9, 1, 1.0])])
+    dead = []
+
+    def revive(layer, mask):
+        dead.append(int(mask.sum()))
+        layer.bias.assign(np.where(mask, 1.0, layer.bias))
+
+    monitor = PenaltyMonitor(None, on_dead_units=revive, dead_after=100)
+    x = np.random.default_rng(0).random((128, 4)).astype("float32")
+    fit(model, x, monitor, epochs=3)
+    assert dead == [2, 0, 0]
+    assert hidden.get_weights()[1].tolist() == [1.0] * 6
+
+
+def test_hook_that_is_no_function():
+    with pytest.raises(TypeError) as caught:
+        PenaltyMonitor(on_dead_units="resample")
+    assert str(caught.value) == (
+        "Invalid type received for argument `on_dead_units`. Expected a "
+        "function f(layer, mask), or None. Received: "
+        "on_dead_units='resample' (of type str)"
+    )
+
+
+def test_histogram_of_firing_rates(tmp_path):
+    """Rates that are known, in powers of ten; units that are off are not."""
+    model = watched(40, **MODES[0])
+    x = np.zeros((1000, 40), "float32")
+    x[:, :10] = 1.0
+    x[::10, 10:20] = 1.0
+    x[::100, 20:30] = 1.0
+    fit(model, x, PenaltyMonitor(tmp_path), batch_size=1000)
+    log = event_logs.read(tmp_path)["actpen/train"]
+    series = log["activation.log10_firing_rate/hidden"]
+    assert series.plugin == "histograms"
+    left, right, counts = series.values[-1].T
+    assert (left[0], right[-1]) == pytest.approx((-2.0, 0.0))
+    assert counts.sum() == 30
+    at = {
+        rate: counts[(left <= rate + 1e-9) & (rate - 1e-9 <= right)].sum()
+        for rate in (-2.0, -1.0, 0.0)
+    }
+    assert at == {-2.0: 10, -1.0: 10, 0.0: 10}

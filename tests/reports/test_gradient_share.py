@@ -136,7 +136,7 @@ def test_masked_steps_do_not_count():
     assert found == pytest.approx(expected, rel=1e-5)
     # Without a wrapper the mask is found as well.
     assert suggest_coefficient(
-        model, "hidden", x, y, "l2", share=0.5
+        model, "hidden", "l2", x, y, share=0.5
     ) == pytest.approx(0.5 / expected, rel=1e-5)
 
 
@@ -195,9 +195,9 @@ def test_suggestion_gives_the_share(architecture, target, on, training, share):
     coefficient = suggest_coefficient(
         model,
         target,
+        penalties.L2(7.0),
         x,
         y,
-        penalties.L2(7.0),
         share=share,
         on=on,
         training=training,
@@ -218,7 +218,7 @@ def test_suggestion_for_several_layers():
         np.linalg.norm(task), np.linalg.norm(2 * (output - y) / output.size)
     )
     own = np.hypot(np.linalg.norm(h), np.linalg.norm(output)) * 2 / 10
-    assert suggest_coefficient(model, "*", x, y, "l2") == pytest.approx(
+    assert suggest_coefficient(model, "*", "l2", x, y) == pytest.approx(
         0.1 * task / own, rel=1e-5
     )
 
@@ -245,8 +245,8 @@ def test_subclassed_model_and_uncalled_layer():
     plain.set_weights(
         [w for layer in model.layers[:2] for w in layer.get_weights()]
     )
-    assert suggest_coefficient(model, "hidden", x, y, "l2") == pytest.approx(
-        suggest_coefficient(plain, "hidden", x, y, "l2"), rel=1e-5
+    assert suggest_coefficient(model, "hidden", "l2", x, y) == pytest.approx(
+        suggest_coefficient(plain, "hidden", "l2", x, y), rel=1e-5
     )
     with pytest.raises(
         ValueError,
@@ -256,7 +256,7 @@ def test_subclassed_model_and_uncalled_layer():
             "it on `x`"
         ),
     ):
-        suggest_coefficient(model, "unused", x, y, "l2")
+        suggest_coefficient(model, "unused", "l2", x, y)
 
 
 def test_nothing_of_the_model_changes():
@@ -274,7 +274,7 @@ def test_nothing_of_the_model_changes():
     nodes = len(plain.get_layer("hidden")._inbound_nodes)
     shares = [penalty_gradient_share(model, x, y) for _ in range(2)]
     assert shares[0] == shares[1]  # the same dropout
-    suggest_coefficient(plain, "hidden", x, y, "l1")
+    suggest_coefficient(plain, "hidden", "l1", x, y)
     after = [np.array(v) for v in model.variables]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
@@ -303,7 +303,7 @@ def test_half_precision():
         if weights is not None:
             model.set_weights(weights)
         weights = model.get_weights()
-        shares[dtype] = suggest_coefficient(model, "hidden", x, 1e-3 * y, "l2")
+        shares[dtype] = suggest_coefficient(model, "hidden", "l2", x, 1e-3 * y)
     assert shares["mixed_float16"] == pytest.approx(shares["float32"], rel=5e-3)
 
 
@@ -316,14 +316,14 @@ def test_task_without_gradient():
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "Invalid value received for argument `x`. Expected a batch on "
+            "Invalid value received for argument `x`. Expected data on "
             "which the penalty and the task loss both have a finite gradient "
             "other than 0 with respect to the activations of ['hidden']. "
-            "Received: a batch on which the norm of that of the task loss is "
+            "Received: data on which the norm of that of the task loss is "
             "0"
         ),
     ):
-        suggest_coefficient(model, "hidden", x, y, "l2")
+        suggest_coefficient(model, "hidden", "l2", x, y)
     model.set_weights([0 * w for w in weights])
     found = penalty_gradient_share(model, x, y)
     assert np.isnan(found["hidden/l2"])
@@ -341,9 +341,9 @@ def test_errors():
                 f"share={share}"
             ),
         ):
-            suggest_coefficient(model, "hidden", x, y, "l2", share=share)
+            suggest_coefficient(model, "hidden", "l2", x, y, share=share)
     with pytest.raises(ValueError, match="Did you mean 'hidden'"):
-        suggest_coefficient(model, "hiden", x, y, "l2")
+        suggest_coefficient(model, "hiden", "l2", x, y)
     dropout = keras.Sequential(
         [
             keras.Input((2,)),
@@ -356,7 +356,7 @@ def test_errors():
         ValueError, match=r"Expected on='output' for layer 'dropout'"
     ):
         suggest_coefficient(
-            dropout, "dropout", x[:, :2], y, "l2", on="preactivation"
+            dropout, "dropout", "l2", x[:, :2], y, on="preactivation"
         )
     with pytest.raises(
         ValueError, match=r"Expected a model with penalized layers"
@@ -364,7 +364,7 @@ def test_errors():
         penalty_gradient_share(linear(), x, y)
     for function in (
         lambda model: penalty_gradient_share(model, x, y),
-        lambda model: suggest_coefficient(model, "*", x, y, "l2"),
+        lambda model: suggest_coefficient(model, "*", "l2", x, y),
     ):
         with pytest.raises(
             ValueError,

@@ -183,7 +183,7 @@ def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
     model = attach_penalty(with_dead_units(8), "dense_4", l2=1e-2)
     model.compile("sgd", "mse", **QUICK)
     x, y = data(99)
-    report = penalty_report(model, x, y, thresholds=("dead",))
+    report = penalty_report(model, x, y, alerts=("dead",))
     assert report.layers[0].unjudged == ("output",)
     *_, row = (line for line in str(report).splitlines() if "│" in line)
     assert row.strip("│").split("│")[-1].strip() == "too few samples"
@@ -194,7 +194,7 @@ def test_too_few_samples_to_call_a_unit_dead(monkeypatch):
     ]
     x, y = data(100)
     assert "100 % of units are dead" in str(
-        penalty_report(model, x, y, thresholds=("dead",))
+        penalty_report(model, x, y, alerts=("dead",))
     )
 
 
@@ -204,7 +204,7 @@ def test_a_penalty_that_changes_no_weight():
     x, y = data(100)
     for layer in model.layers:
         layer.trainable = layer.name == "head"
-    report = penalty_report(model, x, y, thresholds=("frozen",))
+    report = penalty_report(model, x, y, alerts=("frozen",))
     assert [(one.kind, one.path) for one in report.findings] == [
         ("frozen", "dense_4")
     ]
@@ -219,8 +219,8 @@ def test_a_penalty_that_changes_no_weight():
         "layers='dense_4'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        suggest_coefficient(model, "dense_4", x, y, "l2")
-    assert suggest_coefficient(model, "head", x, y, "l2") > 0
+        suggest_coefficient(model, "dense_4", "l2", x, y)
+    assert suggest_coefficient(model, "head", "l2", x, y) > 0
 
 
 def test_findings_in_plain_words():
@@ -236,12 +236,20 @@ def test_findings_in_plain_words():
         f"{100 * share:.0f} % of the loss"
     )
     quiet = penalty_report(
-        model, x, y, thresholds={"dead": 0.3, "dominating": None}
+        model, x, y, alerts={"dead": 0.3, "dominating": None}
     )
     assert quiet.findings == ()
     assert str(quiet).splitlines()[-1] == "No findings."
-    (only,) = penalty_report(model, x, y, thresholds=("dead",)).findings
+    (only,) = penalty_report(model, x, y, alerts=("dead",)).findings
     assert only.kind == "dead"
+
+
+DATA = (
+    "data as `model.evaluate` takes it: arrays with one row per sample, as "
+    "many targets as inputs; or a tf.data.Dataset, a PyDataset, a DataLoader "
+    "or a generator of batches `(inputs, targets)`, without `y` and "
+    "`sample_weight`"
+)
 
 
 @pytest.mark.parametrize(
@@ -266,11 +274,29 @@ def test_findings_in_plain_words():
             "sample. Received: x without any",
         ),
         (
-            {"x": iter(())},
-            TypeError,
-            "Invalid type received for argument `x`. Expected an array of "
-            "shape (samples, ...), or lists and dictionaries of such arrays. "
-            "Received: x of type tuple_iterator",
+            {"x": 3.0},
+            ValueError,
+            f"Invalid value received for argument `x`. Expected {DATA}. "
+            "Received: x=3.0",
+        ),
+        (
+            {"x": np.zeros((40, 4)), "y": np.zeros((30, 2))},
+            ValueError,
+            f"Invalid values received for arguments `x` and `y`. Expected "
+            f"{DATA}. Received: x=<array of shape (40, 4) and dtype float64>, "
+            "y=<array of shape (30, 2) and dtype float64>",
+        ),
+        (
+            {"x": np.zeros((4, 4)), "steps": 0},
+            ValueError,
+            "Invalid value received for argument `steps`. Expected an integer "
+            ">= 1. Received: steps=0",
+        ),
+        (
+            {"x": np.zeros((4, 4)), "verbose": "loud"},
+            ValueError,
+            "Invalid value received for argument `verbose`. Expected one of "
+            "('auto', 0, 1, 2). Received: verbose='loud'",
         ),
         (
             {"model": sequential},
@@ -307,7 +333,7 @@ def long_paths():
 
 def test_paths_are_whole_at_any_width(monkeypatch):
     model = attach_penalty(long_paths(), [LONG, "head"], l1=0.1, l2=0.25)
-    report = penalty_report(model, data()[0], thresholds=())
+    report = penalty_report(model, data()[0], alerts=())
     for width in (80, 100, 160):
         monkeypatch.setenv("COLUMNS", str(width))
         for text in (printed(penalty_summary, model), str(report)):
@@ -332,6 +358,21 @@ def test_layout_of_a_narrow_summary(monkeypatch):
         "head",
         "  Dense  (None, 2)     output  watched",
     ]
+
+
+def test_summary_of_a_length_by_a_function(monkeypatch):
+    """Both as in `model.summary`."""
+    monkeypatch.setenv("COLUMNS", "80")
+    model = attach_penalty(long_paths(), LONG, l1=0.1)
+    texts = []
+    wide = printed(penalty_summary, model, 160)
+    assert printed(lambda: penalty_summary(model, 160, texts.append)) == ""
+    assert texts == [wide.rstrip("\n")]
+    assert "│ output │" in wide
+    penalty_summary(model, print_fn=texts.append)
+    assert "│" not in texts[1]
+    with pytest.raises(ValueError, match=r"`line_length`\. Expected an int"):
+        penalty_summary(model, line_length=0)
 
 
 def test_brackets_are_not_markup(monkeypatch):
@@ -367,7 +408,7 @@ def report():
     model = attach_penalty(model, "unfold", l2=0.1, on="preactivation")
     model = watch_activations(model, "code")
     model.compile("sgd", "mse", **QUICK)
-    return penalty_report(model, *data(100), thresholds=())
+    return penalty_report(model, *data(100), alerts=())
 
 
 def test_table_of_a_report(report, monkeypatch):

@@ -1,10 +1,12 @@
 """Figures of a log directory and of a report."""
 
+import io
 import sys
 
 import event_logs
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from keras import layers
 from models import QUICK, data, nested
@@ -194,6 +196,16 @@ def test_it_is_a_picture(tmp_path, log_dir):
     # Blue lines on white paper.
     assert (pixels[..., 2] - pixels[..., 0] > 0.5).sum() > 100
     assert (pixels[..., :3] == 1).all(axis=-1).mean() > 0.5
+
+
+def test_a_notebook_shows_it(log_dir):
+    """As IPython asks for it; of the figure's own size and resolution."""
+    figure = plot_activations(log_dir)
+    with PIL.Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert picture.size == tuple(
+            np.rint(figure.get_size_inches() * figure.dpi)
+        )
+        assert len(picture.convert("RGB").getcolors(2**20)) > 50
 
 
 # Errors ----------------------------------------------------------------------
