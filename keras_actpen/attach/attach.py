@@ -17,7 +17,7 @@ from keras_actpen.attach.penalized_layers import is_attached, penalized_layers
 from keras_actpen.attach.plan import Plan
 from keras_actpen.attach.rebuild import Plans, replace_layers
 from keras_actpen.attach.requested_terms import requested_terms
-from keras_actpen.attach.select import Entries, find, select
+from keras_actpen.attach.select import Entries, find, select_among
 from keras_actpen.attach.weights import weight_of
 from keras_actpen.penalties.validation import printable
 
@@ -181,7 +181,15 @@ def detach_penalty(
     """
     check_built(model)
     _check_graph(model)
-    chosen = all_refs(model) if layers is None else select(model, layers)
+    chosen = all_refs(model)
+    if layers is not None:
+        attached = [ref for ref in chosen if is_attached(ref)]
+        entries = layers if isinstance(layers, list | tuple) else [layers]
+        chosen = [
+            ref
+            for entry in entries
+            for ref in select_among(model, entry, attached)
+        ]
     plain = [ref for ref in chosen if not is_attached(ref)]
     if len(plain) == len(chosen) or (layers is not None and plain):
         attached = list(penalized_layers(model))

@@ -5,13 +5,18 @@ from collections.abc import Mapping
 import keras
 
 from keras_actpen import internals
-from keras_actpen.attach.held_layers import is_graph_model
+from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.held_layers import is_graph_model, unwrapped
+from keras_actpen.attach.layer_refs import all_refs
+from keras_actpen.attach.weights import weight_of
 
 
 def frozen_layers(
-    model: keras.Model, layers: Mapping[str, keras.layers.Layer]
+    model: keras.Model,
+    layers: Mapping[str, keras.layers.Layer],
+    spec: ActivationSpec | None = None,
 ) -> list[str]:
-    """Paths of layers whose activations depend on nothing trainable.
+    """Paths of layers where what is penalized depends on nothing trainable.
 
     Where the graph does not tell what lies in front of a layer (in models
     whose `call` is the user's own), any trainable weight of the model counts.
@@ -19,13 +24,33 @@ def frozen_layers(
     Args:
         model: The model.
         layers: Layers of it by path.
+        spec: Where they are looked at; default: where their terms are.
     """
-    in_front = {}
+    in_front: dict[int, tuple[bool, bool]] = {}
     if is_graph_model(model):
         in_front = internals.trainable_in_front(model)
+    hosts = {
+        id(ref.layer): ref.host.layer
+        for ref in all_refs(model)
+        if ref.host is not None
+    }
     anything = bool(model.trainable_variables)
+
+    def learns(layer: keras.layers.Layer, one: ActivationSpec) -> bool:
+        if one.is_weight:
+            return weight_of(unwrapped(layer), one.on).trainable
+        known = in_front.get(id(hosts.get(id(layer), layer)))
+        if known is None:
+            return anything
+        before, own = known
+        # Of a layer inside another one its weights may be in front of it.
+        return before or (own and (one.on != "input" or id(layer) in hosts))
+
     return [
         path
         for path, layer in layers.items()
-        if not any(in_front.get(id(layer), (anything,)))
+        if not any(
+            learns(layer, one)
+            for one in (layer.actpen.specs if spec is None else (spec,))
+        )
     ]

@@ -245,7 +245,7 @@ def _of_all_steps(
     stepped_by: Layer,
 ) -> Watched:
     """One sequence of the steps that a layer is called on one by one."""
-    if padding is not None and getattr(stepped_by, "go_backwards", False):
+    if padding is not None and _goes_backwards(stepped_by):
         padding = ops.flip(padding, axis=1)
     steps = [
         watched_at(
@@ -264,3 +264,16 @@ def _of_all_steps(
         tensors = [ops.stack([x for x, _ in part], axis=1) for part in parts]
         joined[spec] = [(x, mask_for(x, None, padding)) for x in tensors]
     return joined
+
+
+def _goes_backwards(stepped_by: Layer) -> bool:
+    return getattr(stepped_by, "go_backwards", False)
+
+
+def step_mask(
+    padding: Tensor | None, stepped_by: Layer, step: int
+) -> Tensor | None:
+    """The mask of one of the steps that a layer is called on one by one."""
+    if padding is None or step >= padding.shape[1]:
+        return None
+    return padding[:, -1 - step if _goes_backwards(stepped_by) else step]

@@ -6,7 +6,7 @@ import keras
 
 from keras_actpen.attach.layer_refs import LayerRef, all_refs
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.attach.select import select
+from keras_actpen.attach.select import select_among
 
 
 def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
@@ -43,12 +43,12 @@ class PenalizedLayers(dict[str, PenalizedLayer]):
 
     def __missing__(self, entry: Any) -> PenalizedLayer:
         """The layer that is called so."""
+        attached = [ref for ref in all_refs(self._model) if is_attached(ref)]
         try:
-            found = [
-                ref for ref in select(self._model, entry) if is_attached(ref)
-            ]
+            found = select_among(self._model, entry, attached)
         except (TypeError, ValueError) as error:
             raise KeyError(str(error)) from None
+        found = [ref for ref in found if is_attached(ref)]
         if len(found) != 1:
             which = f"which are {len(found)}" if found else "which is none"
             raise KeyError(

@@ -49,6 +49,27 @@ def select(model: keras.Model, layers: Entries) -> list[LayerRef]:
     return [one.ref for one in find(model, layers)]
 
 
+def select_among(
+    model: keras.Model, entry: Any, refs: list[LayerRef]
+) -> list[LayerRef]:
+    """Find what one entry of `layers` describes, some of the layers first.
+
+    Args:
+        model: The model.
+        entry: The entry.
+        refs: These layers, such as those that are penalized: a pattern then
+            means no others, and those inside layers too.
+
+    Raises:
+        TypeError, ValueError: As `find`, if none of them matches.
+    """
+    if isinstance(entry, numbers.Integral):
+        return select(model, entry)
+    matches = _matcher(entry, "layers")
+    received = f"layers={shown(entry)}"
+    return _matching(refs, entry, matches, received) or select(model, entry)
+
+
 def find(model: keras.Model, layers: Entries) -> list[Found]:
     """Find the layers that `layers` describes, and how.
 

@@ -89,24 +89,22 @@ class PenaltyMonitor(CopyableCallback):
             grown worse: the kinds of findings, `()` for none, a mapping from
             kinds to thresholds other than the default ones, `None` to leave a
             kind out, or `"sparse"` for all but `"dominating"` and
-            `"negligible"`, which are usual while a sparse autoencoder warms
-            up. The kinds and when they are found, the first three in the
-            first step that shows them: `"unused"`, a penalty that the
-            model's `train_step` or `compute_loss` does not add to the loss;
-            `"not_called"`, a layer that the model did not call;
-            `"frozen"`, a penalty in front of which nothing is trainable;
-            `"nonfinite"`, any NaN or infinity in activations or terms;
-            `"exploding"`, root mean square of the
+            `"negligible"`, which are usual while a sparse autoencoder warms up.
+            The kinds and when they are found, the first three in the first step
+            that shows them: `"unused"`, a penalty that the model's `train_step`
+            or `compute_loss` does not add to the loss; `"not_called"`, a layer
+            that the model did not call; `"frozen"`, a penalty in front of which
+            nothing is trainable; `"nonfinite"`, any NaN or infinity in
+            activations or terms; `"exploding"`, root mean square of the
             activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 positions at least, see `dead_after`;
-            `"saturated"`, half of the activations or more close to a bound of
-            tanh, sigmoid and the like; `"dominating"`, half of the loss or
-            more is the layer's penalty; `"negligible"`, less than 0.0001 of
-            it is, but not 0, not in the first epoch and not where
-            units are dead. The thresholds of the last four are shares, from
-            0 to 1. Without a `log_dir` only the terms are judged, not the
-            activations. The findings are in TensorBoard's text page too, as
-            `actpen/findings`.
+            judged by 100 positions at least, see `dead_after`; `"saturated"`,
+            half of the activations or more close to a bound of tanh, sigmoid
+            and the like; `"dominating"`, half of the loss or more is the
+            layer's penalty; `"negligible"`, less than 0.0001 of it is, but not
+            0, not in the first epoch and not where units are dead. The
+            thresholds of the last four are shares, from 0 to 1. Without a
+            `log_dir` only the terms are judged, not the activations. The
+            findings are in TensorBoard's text page too, as `actpen/findings`.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once an epoch or, of the first three kinds, once; it
             may set `model.stop_training = True`.

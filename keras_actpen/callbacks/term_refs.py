@@ -1,5 +1,7 @@
 """Terms of a model's penalized layers, and how their coefficients move."""
 
+import contextlib
+import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +9,10 @@ from dataclasses import dataclass
 import keras
 
 from keras_actpen import backend
-from keras_actpen.attach.attach import penalized_layers
+from keras_actpen.attach.layer_refs import all_refs
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.attach.select import Entries, select
+from keras_actpen.attach.penalized_layers import penalized_layers
+from keras_actpen.attach.select import Entries, select_among
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,11 @@ def select_terms(
             f"{model.name!r} without any"
         )
     entries = layers if isinstance(layers, list | tuple) else [layers]
+    attached = [ref for ref in all_refs(model) if ref.path in available]
     chosen: set[str] = set()
     for entry in entries or [layers]:
-        found = {ref.path for ref in select(model, entry)} & set(available)
+        selected = select_among(model, entry, attached)
+        found = {ref.path for ref in selected} & set(available)
         if not found:
             raise ValueError(
                 "Invalid value received for argument `layers`. Expected "
@@ -156,12 +161,19 @@ def find_term(model: keras.Model, term: str) -> TermRef:
     refs = select_terms(model, "*")
     found = [ref for ref in refs if ref.key == term]
     found = found or [ref for ref in refs if ref.name == term]
+    if not found and "/" in term:
+        # The layer as `attach_penalty` finds it.
+        layer, _, name = term.rpartition("/")
+        with contextlib.suppress(ValueError):
+            found = select_terms(model, layer, [name])
     if len(found) != 1:
         which = f"which {len(found)} layers have" if found else "which is none"
+        near = difflib.get_close_matches(term, [ref.key for ref in refs], 1)
+        advice = f". Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             "Invalid value received for argument `term`. Expected one of the "
             f"terms of model {model.name!r}: {[ref.key for ref in refs]}. "
-            f"Received: term={term!r}, {which}"
+            f"Received: term={term!r}, {which}{advice}"
         )
     return found[0]
 

@@ -10,7 +10,8 @@ from keras_actpen import penalties
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.attach import check_built
 from keras_actpen.attach.frozen import frozen_layers
-from keras_actpen.attach.select import Entries, select
+from keras_actpen.attach.left_out import without_unsuited
+from keras_actpen.attach.select import Entries, find
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.reports.data import Batch, Data, Verbose
 from keras_actpen.reports.observed_layers import layers_with_terms
@@ -92,7 +93,7 @@ def gradient_shares(
     """`penalty_gradient_share` of a compiled model on these batches."""
     layers = layers_with_terms(model)
     probes = {
-        (path, spec): Probe(path, layer, spec)
+        (path, spec): Probe(path, layer, spec, layer.actpen.within)
         for path, layer in layers.items()
         for spec in layer.actpen.specs
     }
@@ -163,7 +164,7 @@ def suggest_coefficient(
             generator of batches.
         y: Targets, as the loss takes them.
         share: Number > 0, the wanted share.
-        on: `"output"` or `"preactivation"`, as in `attach_penalty`.
+        on: What is penalized, as in `attach_penalty`.
         output: Index or key of the output, as in `attach_penalty`.
         sample_weight: Weights of the samples, or `None`.
         batch_size: Samples in a batch of arrays; default: 32, or what makes
@@ -190,15 +191,16 @@ def suggest_coefficient(
     )
     penalty = penalties.identifiers.to_penalty(penalty)
     spec = ActivationSpec(on, output)
-    chosen = {ref.path: ref.layer for ref in select(model, layers)}
-    if len(frozen_layers(model, chosen)) == len(chosen):
+    refs = without_unsuited(model, find(model, layers), spec)
+    chosen = {ref.path: ref.layer for ref in refs}
+    if len(frozen_layers(model, chosen, spec)) == len(chosen):
         raise ValueError(
             "Invalid value received for argument `layers`. Expected a layer "
             "with something trainable in front of it or in it: a penalty on "
             f"{list(chosen)} changes no weight, whatever its coefficient. "
             f"Received: layers={layers!r}"
         )
-    probes = [Probe(*one, spec) for one in chosen.items()]
+    probes = [Probe(ref.path, ref.layer, spec, ref.inner) for ref in refs]
     data = Data(x, y, sample_weight, batch_size, steps, verbose)
     task, own = map(
         np.linalg.norm,
