@@ -451,13 +451,6 @@ def in_vectorized_map(layer, x):
     return ops.vectorized_map(lambda row: layer(row[None])[0], x)
 
 
-@refusal(
-    "layer in a rematerialized block",
-    "block/up",
-    cannot_leave("up", "block", "Block"),
-    backends=("tensorflow", "jax"),
-)
-def in_remat():
-    with keras.RematScope(mode="full"):
-        block = Block(FEATURES, name="block")
-    return around(block)
+@looped("layer in `keras.remat`")
+def in_remat(layer, x):
+    return keras.remat(lambda y: layer(y))(x)
