@@ -75,7 +75,7 @@ def _import_package() -> None:
 def _layers(_: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from keras_actpen.demo import layers_command
 
-    return layers_command.run(options.model, options.modules)
+    return layers_command.run(options.model, options.modules, options.depth)
 
 
 def _report(_: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -162,6 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     layers.set_defaults(run=_layers)
     _add_model(layers)
+    layers.add_argument(
+        "--depth",
+        type=_count,
+        default=0,
+        help="levels of layers inside layers to list (%(default)s)",
+    )
     report = commands.add_parser(
         "report", help="say what the penalties of a saved model do on data"
     )

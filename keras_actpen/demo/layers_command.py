@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 from rich.console import Console
 
+from keras_actpen import internals
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.attach import (
     attach_penalty,
@@ -17,23 +18,20 @@ from keras_actpen.attach.attach import (
     penalized_layers,
 )
 from keras_actpen.attach.held_layers import is_graph_model
-from keras_actpen.attach.layer_refs import (
-    LayerRef,
-    layer_refs,
-    output_shape,
-)
-from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.layer_refs import LayerRef, all_refs, output_shape
+from keras_actpen.attach.penalized_layers import is_attached
 from keras_actpen.backend.tensors import storage
 from keras_actpen.reports.tables import LayerTable
 
 
-def run(path: str, modules: Sequence[str]) -> int:
+def run(path: str, modules: Sequence[str], depth: int = 0) -> int:
     """Print every path of a saved model that a penalty can be attached to.
 
     Args:
         path: A `.keras` or `.h5` file.
         modules: Modules to import first, which register the model's own
             classes.
+        depth: How many levels of layers inside layers to list.
 
     Returns:
         The exit status: 2, after one line on stderr, if there is no model.
@@ -43,7 +41,7 @@ def run(path: str, modules: Sequence[str]) -> int:
     except ValueError as error:
         print(f"keras-actpen layers: {error}", file=sys.stderr)
         return 2
-    Console().print(layer_table(model))
+    Console().print(layer_table(model, depth))
     return 0
 
 
@@ -83,11 +81,12 @@ def load(
     return model
 
 
-def layer_table(model: keras.Model) -> LayerTable:
+def layer_table(model: keras.Model, depth: int = 0) -> LayerTable:
     """Every path of a model, with what can be penalized and what is.
 
     Args:
         model: A built model.
+        depth: How many levels of layers inside layers to list.
     """
     table = LayerTable(
         f"Layers of model {model.name!r}",
@@ -99,9 +98,10 @@ def layer_table(model: keras.Model) -> LayerTable:
         ],
     )
     specs = {
-        on: possible_paths(model, on) for on in ("output", "preactivation")
+        on: possible_paths(model, on, depth)
+        for on in ("output", "preactivation")
     }
-    for ref in layer_refs(model):
+    for ref in listed_refs(model, depth):
         table.add_row(
             ref.path,
             type(ref.layer).__name__,
@@ -115,7 +115,16 @@ def layer_table(model: keras.Model) -> LayerTable:
     return table
 
 
-def possible_paths(model: keras.Model, on: str) -> set[str]:
+def listed_refs(model: keras.Model, depth: int) -> list[LayerRef]:
+    """Layers of a model, and those inside them down to a depth."""
+    return [
+        ref
+        for ref in all_refs(model)
+        if ref.inner is None or len(ref.inner.parents) <= depth
+    ]
+
+
+def possible_paths(model: keras.Model, on: str, depth: int = 0) -> set[str]:
     """Paths of a model that a penalty can be attached to at a place.
 
     It is tried out, on a model that shares its weights: no list of classes
@@ -125,10 +134,11 @@ def possible_paths(model: keras.Model, on: str) -> set[str]:
     Args:
         model: A built model.
         on: `"output"` or `"preactivation"`.
+        depth: How many levels of layers inside layers count.
     """
     paths = [
         ref.path
-        for ref in layer_refs(model)
+        for ref in listed_refs(model, depth)
         if on == "output" or callable(getattr(ref.layer, "activation", None))
     ]
     if not is_graph_model(model):
@@ -157,6 +167,8 @@ def _accepted(model: keras.Model, paths: Sequence[str], on: str) -> set[str]:
 
 def _why_not(layer: keras.layers.Layer) -> str:
     """What keeps a layer of a graph from being penalized, in short."""
+    if not internals.has_calls(layer):
+        return "no"  # inside another one, which lets nothing out
     kinds = {
         storage(tensor)
         for tensor in keras.tree.flatten(layer.output)
@@ -168,7 +180,7 @@ def _why_not(layer: keras.layers.Layer) -> str:
 
 
 def _attached(ref: LayerRef) -> str:
-    if not isinstance(ref.layer, PenalizedLayer):
+    if not is_attached(ref):
         return ""
     terms = [
         f"{name} {ref.layer.actpen.coefficients[name]:g}"

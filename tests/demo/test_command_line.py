@@ -89,6 +89,40 @@ def test_what_can_be_penalized_is_tried_out():
     }
 
 
+def test_layers_inside_layers():
+    inputs = keras.Input((5, FEATURES))
+    layer = layers.MultiHeadAttention(2, 3, name="attention")
+    x = layers.LSTM(2, name="lstm")(layer(inputs, inputs))
+    model = attach_penalty(
+        keras.Model(inputs, x), "attention/query", l1=0.5, on="kernel"
+    )
+    assert [path for path, _ in layer_table(model).rows] == [
+        "attention",
+        "lstm",
+    ]
+    rows = {path: row for path, row in layer_table(model, depth=1).rows}
+    assert list(rows) == [
+        "attention",
+        *(
+            f"attention/{name}"
+            for name in (
+                "query_dense",
+                "key_dense",
+                "value_dense",
+                "softmax",
+                "dropout_layer",
+                "output_dense",
+            )
+        ),
+        "lstm",
+        "lstm/cell",
+    ]
+    assert rows["attention"][3] == ""
+    assert rows["attention/query_dense"][3] == "l1 0.5 on kernel"
+    assert rows["attention/query_dense"][2] == "output, preactivation"
+    assert rows["lstm/cell"][2] == "no"
+
+
 def test_why_a_layer_cannot_be_penalized():
     inputs = keras.Input((FEATURES,), sparse=True)
     x = layers.Identity(name="sparse")(inputs)

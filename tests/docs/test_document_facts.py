@@ -258,7 +258,7 @@ def test_distribution():
 def test_support():
     """As it is if all tests pass, which are those of the suite."""
     contract = support_table.contract_table(
-        support_table.predicted, lambda row, backend: support_table.REFUSED
+        support_table.predicted, support_table.refused
     )
     assert contract in documents.TEXT
 

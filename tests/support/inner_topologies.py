@@ -371,6 +371,19 @@ def not_called(path, host, kind):
 
 
 @refusal(
+    "layer with an integer output",
+    "bins",
+    "Invalid value received for argument `layers`. Expected a layer with a "
+    "float output; target the layer behind it. Received: layer 'bins' (of "
+    "type Discretization), whose output has dtype int32",
+)
+def integer_output():
+    inputs = keras.Input((FEATURES,))
+    layer = layers.Discretization([0.0, 1.0], name="bins", dtype="int32")
+    return keras.Model(inputs, layers.Embedding(3, 2)(layer(inputs)))
+
+
+@refusal(
     "cell of an RNN that is not unrolled",
     "rnn/cell",
     cannot_leave("cell", "rnn", "LSTM", ", or make 'rnn' with unroll=True"),
