@@ -88,6 +88,8 @@ def number(value: Any) -> float | None:
 
 def _array(value: Any) -> np.ndarray | None:
     """A value as float64, `None` if it holds anything but numbers."""
+    if type(value) is float:  # nearly all are: no need to look further
+        return np.asarray(value)
     try:
         if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
             value = keras.ops.convert_to_numpy(value)

@@ -6,7 +6,9 @@ function is pure. Neither Keras nor TensorFlow is imported; TensorBoard's own
 used.
 """
 
+import functools
 import io
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +17,8 @@ import PIL.Image
 # Whole modules: a name taken from an untyped one is unknown to type checkers.
 import tensorboard.compat.proto.summary_pb2 as summary_pb2
 import tensorboard.compat.proto.tensor_pb2 as tensor_pb2
+import tensorboard.compat.proto.tensor_shape_pb2 as tensor_shape_pb2
+import tensorboard.compat.proto.types_pb2 as types_pb2
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
@@ -23,6 +27,10 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
 Value = summary_pb2.Summary.Value
+
+# The largest float32.
+_LARGEST = float(np.finfo(np.float32).max)
+_NO_AXES = tensor_shape_pb2.TensorShapeProto()
 
 
 def scalar(tag: str, value: float, description: str = "") -> Value:
@@ -36,11 +44,24 @@ def scalar(tag: str, value: float, description: str = "") -> Value:
     Returns:
         A `Summary.Value` of TensorBoard's `scalars` plugin.
     """
-    with np.errstate(over="ignore"):
-        value = np.float32(value)
+    if abs(value) > _LARGEST:
+        value = math.copysign(math.inf, value)
+    # An epoch has dozens of points: not by make_tensor_proto, which takes
+    # several times as long.
+    tensor = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_FLOAT,
+        tensor_shape=_NO_AXES,
+        float_val=[value],
+    )
+    return Value(tag=tag, metadata=_scalar_metadata(description), tensor=tensor)
+
+
+@functools.cache
+def _scalar_metadata(description: str) -> summary_pb2.SummaryMetadata:
+    """What says that a value is a point of a curve."""
     metadata = scalar_metadata.create_summary_metadata(None, description)
     metadata.data_class = summary_pb2.DATA_CLASS_SCALAR
-    return Value(tag=tag, metadata=metadata, tensor=make_tensor_proto(value))
+    return metadata
 
 
 def histogram(tag: str, buckets: np.ndarray, description: str = "") -> Value:

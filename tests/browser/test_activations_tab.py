@@ -363,6 +363,23 @@ def test_the_scatter_of_all_trainings(tab):
     assert tab.state()["run"] == WEAK
 
 
+def test_the_scatter_has_no_shares_below_zero(tab):
+    layer = "head/logits"
+    dead = f"activation.dead_fraction/{layer}"
+    tab.open(run=STRONG, page="trainings", layer=layer, x=f"train:{dead}")
+    assert tab.scalars(STRONG, dead)[-1] == tab.scalars(WEAK, dead)[-1] == 0
+    least = tab.frame.evaluate(
+        """async () => {
+          const { getInstanceByDom } = await import(
+            new URL("./echarts.js", document.baseURI));
+          return getInstanceByDom(document.querySelector(
+            'section[aria-label="Trainings"] .chart')
+          ).getOption().xAxis[0].min;
+        }"""
+    )
+    assert least == 0
+
+
 def test_dark_mode(tab):
     tab.open(run=STRONG)
     body = "() => getComputedStyle(document.documentElement).backgroundColor"

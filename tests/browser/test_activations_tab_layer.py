@@ -318,7 +318,10 @@ def test_nothing_is_asked_while_another_tab_is_open(tab):
 
     tab.until(polls)
     tab.page.get_by_role("tab", name="Scalars").first.click()
-    tab.page.wait_for_timeout(1000)
+    hidden = "() => window.frameElement.style.visibility === 'hidden'"
+    tab.until(lambda: tab.frame.evaluate(hidden))
+    # What was asked just before may still be on its way.
+    tab.page.wait_for_timeout(2000)
     asked.clear()
     tab.page.wait_for_timeout(11_000)  # two polls
     assert polls() == []

@@ -69,10 +69,12 @@ export function pointColor(position) {
 function axis({ name, format }, values, place) {
   const [low, high] = extent(values) ?? [0, 1];
   const margin = (high - low || Math.abs(low) || 1) * 0.08;
+  // No share of less than nothing where none is.
+  const least = low < 0 ? low - margin : Math.max(low - margin, 0);
   return {
     ...axisStyle(),
     type: "value",
-    ...roundAxis([low - margin, high + margin], 5),
+    ...roundAxis([least, high + margin], 5),
     name,
     nameLocation: place,
     nameGap: place === "end" ? 10 : 26,
