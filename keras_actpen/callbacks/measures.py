@@ -1,27 +1,35 @@
 """What a controller can hold at a target."""
 
+import dataclasses
 import math
 from typing import Any, Literal, TypeAlias
 
 from keras_actpen.callbacks.control_rules import Miss
 from keras_actpen.callbacks.term_refs import TermRef
 from keras_actpen.penalties.validation import check_number
+from keras_actpen.statistics.since_fired import FEWEST_POSITIONS
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
-Measure: TypeAlias = Literal["zero_fraction", "l0", "mean", "rms", "value"]
+Measure: TypeAlias = Literal[
+    "zero_fraction", "dead_fraction", "l0", "mean", "rms", "value"
+]
 Effect: TypeAlias = Literal["raises", "lowers"]
 
 # What a larger coefficient usually does to the measure.
 EFFECTS: dict[Measure, Effect] = {
     "zero_fraction": "raises",
+    "dead_fraction": "raises",
     "l0": "lowers",
     "mean": "lowers",
     "rms": "lowers",
     "value": "lowers",
 }
 
+# Those from 0 to 1.
+_SHARES = ("zero_fraction", "dead_fraction")
+
 # A target is missed if the measure is further off than this, as a share of
-# the target, or for shares of zeros absolutely.
+# the target, or for shares absolutely.
 TOLERANCE = 0.02
 
 # What counts as nothing beside a share of 1, or a measure beside its target.
@@ -53,6 +61,11 @@ class Reading:
             samples = self.samples - before.samples
             weight = samples * ref.coefficient
             return (self.total - before.total) / weight if weight else math.nan
+        if name == "dead_fraction":
+            window = dataclasses.replace(
+                self.snapshot, dead_after=FEWEST_POSITIONS
+            )
+            return window.values()[name]
         new, old = self.snapshot, before.snapshot
         count = new.count - old.count
         if not count:
@@ -81,7 +94,7 @@ def miss(measured: float, target: float, measure: str, effect: str) -> Miss:
         effect: What a larger coefficient does to it, a value of `EFFECTS`.
     """
     share = target - measured
-    if measure == "zero_fraction":
+    if measure in _SHARES:
         ratio = max(1 - measured, _LEAST) / max(1 - target, _LEAST)
     else:
         share /= abs(target)
@@ -100,11 +113,12 @@ def check_target(target: Any, measure: str) -> float:
         TypeError: If it is not a real number.
         ValueError: If it is out of the measure's range.
     """
-    if measure == "zero_fraction":
+    if measure in _SHARES:
+        what = "zeros" if measure == "zero_fraction" else "units"
         return check_number(
             "target",
             target,
-            "a share of zeros from 0 to 1",
+            f"a share of {what} from 0 to 1",
             lambda value: 0 <= value <= 1,
         )
     if measure == "mean":

@@ -38,6 +38,7 @@ class Arguments(Protocol):
     alerts: AlertKinds
     on_finding: OnFinding | None
     on_dead_units: OnDeadUnits | None
+    hparams: Mapping[str, Any]
 
 
 class MonitoredFit:
@@ -120,7 +121,8 @@ class MonitoredFit:
 
         runs = Runs(self._directory, earlier, resumed)
         layers, model = self._session.layers, self.model.name
-        runs.open(layers, model, self._monitor.statistics)
+        monitor = self._monitor
+        runs.open(layers, model, monitor.statistics, monitor.hparams)
         if self._monitor.images:
             runs.draw_images(with_units=self._monitor.histogram_freq > 0)
         self._runs = runs

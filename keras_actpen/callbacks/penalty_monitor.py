@@ -1,7 +1,7 @@
 """PenaltyMonitor: its arguments, and what it does when."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from keras_actpen import internals
@@ -89,22 +89,22 @@ class PenaltyMonitor(CopyableCallback):
             grown worse: the kinds of findings, `()` for none, a mapping from
             kinds to thresholds other than the default ones, `None` to leave a
             kind out, or `"sparse"` for all but `"dominating"` and
-            `"negligible"`, which are usual while a sparse autoencoder warms up.
-            The kinds and when they are found, the first three in the first step
-            that shows them: `"unused"`, a penalty that the model's `train_step`
-            or `compute_loss` does not add to the loss; `"not_called"`, a layer
-            that the model did not call; `"frozen"`, a penalty in front of which
-            nothing is trainable; `"nonfinite"`, any NaN or infinity in
-            activations or terms; `"exploding"`, root mean square of the
-            activations from 1000 on; `"dead"`, half of the units or more,
-            judged by 100 positions at least, see `dead_after`; `"saturated"`,
-            half of the activations or more close to a bound of tanh, sigmoid
-            and the like; `"dominating"`, half of the loss or more is the
-            layer's penalty; `"negligible"`, less than 0.0001 of it is, but not
-            0, not in the first epoch and not where units are dead. The
-            thresholds of the last four are shares, from 0 to 1. Without a
-            `log_dir` only the terms are judged, not the activations. The
-            findings are in TensorBoard's text page too, as `actpen/findings`.
+            `"negligible"`, which are usual while a sparse autoencoder warms
+            up. The kinds and when they are found, the first three in the
+            first step that shows them: `"unused"`, a penalty that the
+            model's `train_step` or `compute_loss` does not add to the loss;
+            `"not_called"`, a layer that the model did not call;
+            `"frozen"`, a penalty in front of which nothing is trainable;
+            `"nonfinite"`, any NaN or infinity in activations or terms;
+            `"exploding"`, root mean square of the activations from 1000 on;
+            `"dead"`, half of the units or more, judged by 100 positions at
+            least, see `dead_after`; `"saturated"`, half of the activations or
+            more close to a bound of tanh, sigmoid and the like;
+            `"dominating"`, half of the loss or more is the layer's penalty;
+            `"negligible"`, less than 0.0001 of it is, but not 0, not in the
+            first epoch and not where units are dead. The thresholds of the
+            last four are shares. Without a `log_dir` only the terms are
+            judged. TensorBoard's text page has the findings too.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once an epoch or, of the first three kinds, once; it
             may set `model.stop_training = True`.
@@ -112,6 +112,7 @@ class PenaltyMonitor(CopyableCallback):
             epoch with every layer and a boolean array of shape `(units,)`,
             true where a unit of its output is dead by `dead_after`. It may
             set weights, to resample the units of a sparse autoencoder.
+        hparams: Other hyperparameters by name, for TensorBoard's HParams page.
         verbose_terms: Whether Keras's progress bar shows every term instead
             of their sum, `penalty_total`. `logs` have the terms anyway.
 
@@ -137,6 +138,7 @@ class PenaltyMonitor(CopyableCallback):
         alerts: AlertKinds = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
         on_dead_units: OnDeadUnits | None = None,
+        hparams: Mapping[str, Any] | None = None,
         verbose_terms: bool = False,
     ):
         super().__init__()
@@ -162,6 +164,7 @@ class PenaltyMonitor(CopyableCallback):
         self.on_finding = on_finding
         Alerts(alerts, on_finding)  # checks both
         self.on_dead_units: OnDeadUnits | None = check_hook(on_dead_units)
+        self.hparams: dict[str, Any] = dict(hparams or {})
         self.verbose_terms = verbose_terms
         self._start()
 

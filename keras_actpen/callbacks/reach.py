@@ -51,7 +51,7 @@ def check_reachable(
     activation = getattr(getattr(ref.layer, "activation", None), "__name__", "")
     if activation not in _NEVER_ZERO or ref.on != "output":
         return
-    asks_for_zeros = (measure == "zero_fraction" and target > 0) or (
+    asks_for_zeros = (measure.endswith("_fraction") and target > 0) or (
         measure == "l0" and units is not None and target < units
     )
     if asks_for_zeros:

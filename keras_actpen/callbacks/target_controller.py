@@ -61,10 +61,9 @@ class TargetController(CopyableCallback):
 
     The default rule, `LogPI`, starts with a hundredth of the attached
     coefficient, which may be ten times too small or too large. The published
-    rules, `GECO` and `PI`, start with it, and it had better be too small:
+    rules, `GECO` and `PI`, start with it; better too small than too large, as
     units that are 0 everywhere learn nothing. Their error is `target -
-    measured` for `zero_fraction` and `(target - measured) / |target|` for the
-    others, above 0 if the coefficient is too small, and clipped to -1 to 1.
+    measured`, but for shares divided by `|target|`, and clipped to -1 to 1.
 
     `logs`, hence the history, have the coefficient at the end of each epoch
     and the last measurement as `penalty.coefficient/<path>/<term>` and
@@ -76,8 +75,8 @@ class TargetController(CopyableCallback):
     `start`, up to which the term is the scheduler's, for example
     `[PenaltyScheduler(warm_up), TargetController("l1", 0.8, start=1000)]`.
 
-    If the target turns out to be out of reach there is one warning, and the
-    coefficient is held until the measure is on the other side of the target.
+    If the target is out of reach there is one warning, and the coefficient is
+    held until the measure is on the other side of the target.
 
     Args:
         term: `"path/term"`, as in `penalty_terms`, or the name of a term
@@ -85,9 +84,10 @@ class TargetController(CopyableCallback):
         target: What to hold the measure at.
         measure: `"zero_fraction"` (exact zeros), `"l0"` (the mean number of
             units that are not 0, per position), `"mean"` or `"rms"` of the
-            activations that the term penalizes, on the measured steps; or
-            `"value"`, the term without its coefficient, the mean over all
-            steps since the last move in the same epoch.
+            activations that the term penalizes, on the measured steps;
+            `"dead_fraction"`, units that have not fired in the last 10,000
+            positions; or `"value"`, the term without its coefficient, the
+            mean over all steps since the last move in the same epoch.
         rule: `"log_pi"`, `"geco"`, which multiplies; `"pi"`, which adds and
             suits a coefficient of about the right size; or one of them with
             other gains, for example `keras_actpen.GECO(rate=0.5)`.
@@ -100,7 +100,7 @@ class TargetController(CopyableCallback):
         patience: Moves without progress, with the coefficient at a bound or
             the measure standing still, after which the target is given up.
         effect: What a larger coefficient does to the measure, `"raises"` or
-            `"lowers"` it. By default `"raises"` for `zero_fraction`, else
+            `"lowers"` it. By default `"raises"` for the two shares, else
             `"lowers"`, as for norms; `VarianceFloor` for one raises `rms`.
 
     Raises:
@@ -172,7 +172,7 @@ class TargetController(CopyableCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the term and stand in for the model's train function."""
         self._start()
-        # Not `self.model` in batch hooks: on JAX it syncs at every step.
+        # Not `self.model` in batch hooks: on JAX it syncs every time.
         self._fitted = self.model
         self._ref = find_term(self._fitted, self.term)
         check_reachable(self._fitted, self._ref, self.measure, self.target)
@@ -183,6 +183,8 @@ class TargetController(CopyableCallback):
         self._reach = Reach(self._ref, self.measure, self.target, self.patience)
         self._session = Session.of(self._fitted, penalized_layers(self._fitted))
         self._session.forget_others(self)
+        if self.measure == "dead_fraction":
+            self._session.follow_units()
         self._session.install(self)
         self._session.stand_in("train")
 

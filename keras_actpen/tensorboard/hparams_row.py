@@ -47,13 +47,16 @@ def trial_name(log_dir: str | os.PathLike[str], run: str) -> str:
 
 
 def session_start(
-    layers: Mapping[str, PenalizedLayer], trial: str
+    layers: Mapping[str, PenalizedLayer],
+    trial: str,
+    others: Mapping[str, Any] | None = None,
 ) -> Iterator[Value]:
-    """The start of a row: the coefficients and how many there are.
+    """The start of a row: the coefficients, how many there are, and others.
 
     Args:
         layers: The penalized and watched layers by path.
         trial: Name of the row.
+        others: Other hyperparameters by name.
     """
     coefficients = {
         name: shortest(value)
@@ -61,6 +64,9 @@ def session_start(
     }
     # A training that is only watched has a row too.
     hparams = {"penalty terms": float(len(coefficients)), **coefficients}
+    for name, value in (others or {}).items():
+        is_kept = isinstance(value, bool | int | float | str)
+        hparams.setdefault(name, value if is_kept else str(value))
     yield summary_v2.hparams_pb(hparams, trial_id=trial).value[0]
 
 

@@ -62,6 +62,7 @@ class Runs:
         layers: dict[str, PenalizedLayer],
         model: str,
         asked: tuple[str, ...],
+        hparams: Mapping[str, Any],
     ) -> None:
         """Write what is known before the first step.
 
@@ -69,6 +70,7 @@ class Runs:
             layers: The penalized and watched layers by path.
             model: Name of the model.
             asked: Names of the optional statistics.
+            hparams: Other hyperparameters of the training by name.
 
         Raises:
             ValueError: If the log directory cannot be written.
@@ -87,8 +89,8 @@ class Runs:
                 partial(tab_data.model, layers, model, version, asked),
             ],
         )
-        row = partial(hparams_row.session_start, layers, self._trial)
-        self._write("hparams", 0, [row])
+        row = hparams_row.session_start
+        self._write("hparams", 0, [partial(row, layers, self._trial, hparams)])
 
     def draw_images(self, with_units: bool) -> None:
         """Draw images too.

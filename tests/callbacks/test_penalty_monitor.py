@@ -271,7 +271,11 @@ BATCH_TAGS = {
 LAYER_TAGS = expected_tags() | expected_tags(path="head", terms=["l2"])
 HISTOGRAMS = {
     f"{group}/{layer}"
-    for group in ("activation.values", "keras_actpen/values")
+    for group in (
+        "activation.values",
+        "activation.log10_firing_rate",
+        "keras_actpen/values",
+    )
     for layer in ("dense_4", "head")
 }
 TAB = {

@@ -272,6 +272,35 @@ def test_measures_and_moves(measure, update_freq, beside, tmp_path):
     )
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "monitor"])
+def test_dead_units_of_all_steps(beside, tmp_path):
+    """A unit that fires in a step that is not measured is not dead."""
+    model = frozen(l1=0.5)
+    kernel, _ = model.get_layer("hidden").get_weights()
+    # The first three units are dead, the fourth fires in the first step alone.
+    kernel[:] = 0.0
+    kernel[0, 3:] = 1.0
+    bias = np.array([-1.0, -1.0, -1.0, -2.5, 1.0, 1.0, 1.0, 1.0])
+    model.get_layer("hidden").set_weights([kernel, bias])
+    x = np.zeros_like(X)
+    x[0, 0] = 3.0
+    controller = TargetController(
+        "l1", 0.5, "dead_fraction", rule="geco", update_freq=3
+    )
+    monitor = [PenaltyMonitor(tmp_path, alerts=())] if beside else []
+    history = model.fit(
+        x,
+        Y,
+        batch_size=BATCH,
+        shuffle=False,
+        verbose=0,
+        callbacks=[*monitor, controller],
+    ).history
+    assert history["dead_fraction/hidden/l1"] == [0.375]
+    # Fewer are dead than asked for.
+    assert history["penalty.coefficient/hidden/l1"][0] > 0.5
+
+
 def test_more_units_than_there_are():
     model = frozen(l1=0.5)
     units = model.get_layer("hidden").units
@@ -668,8 +697,8 @@ def test_digits_reach_80_percent_zeros(rule):
             {"measure": "zeros"},
             ValueError,
             "Invalid value received for argument `measure`. Expected one of "
-            "('zero_fraction', 'l0', 'mean', 'rms', 'value'). Received: "
-            "measure='zeros'",
+            "('zero_fraction', 'dead_fraction', 'l0', 'mean', 'rms', "
+            "'value'). Received: measure='zeros'",
         ),
         (
             {"rule": "pid"},

@@ -78,10 +78,9 @@ def coefficients(tuner):
 
 
 def random_search(tmp_path, **more):
-    arguments = {"max_trials": 3, **more}
+    arguments = {"hypermodel": Sparse(), "max_trials": 3, **more}
     return keras_tuner.RandomSearch(
-        Sparse(),
-        "val_loss",
+        objective="val_loss",
         seed=1,
         directory=tmp_path / "tuner",
         project_name="p",
@@ -106,6 +105,35 @@ def test_random_search_fills_one_hparams_page(tmp_path):
     assert {np.float32(row["dense_4/l2"]) for row in rows} == set(chosen)
     assert all(0 <= row["zeros dense_4"] <= 1 for row in rows)
     assert [row["status"] for row in rows] == ["success"] * 3
+
+
+class Wide(Sparse):
+    def build(self, hp):
+        hp.Choice("activation", ["relu", "gelu"])
+        hp.Int("units", 8, 64)
+        hp.Fixed("layer", "dense_4")
+        return super().build(hp)
+
+    def fit(self, hp, model, *args, callbacks, **kwargs):
+        for callback in callbacks:
+            if isinstance(callback, PenaltyMonitor):
+                callback.hparams = hp.values
+        return model.fit(*args, callbacks=callbacks, **kwargs)
+
+
+def test_rows_have_the_other_hyperparameters(tmp_path):
+    tuner = random_search(tmp_path, max_trials=2, hypermodel=Wide())
+    search(tuner, tmp_path / "logs", epochs=1)
+    rows = hparams_page.rows(tmp_path / "logs")
+    found = {(r["activation"], r["units"], r["layer"]) for r in rows}
+    trials = tuner.oracle.trials.values()
+    assert found == {
+        (values["activation"], values["units"], "dense_4")
+        for values in (trial.hyperparameters.values for trial in trials)
+    }
+    assert {np.float32(row["dense_4/l2"]) for row in rows} == {
+        np.float32(row["l2"]) for row in rows
+    }
 
 
 def test_executions_of_a_trial_are_runs_of_their_own(tmp_path):

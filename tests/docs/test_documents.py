@@ -41,6 +41,9 @@ BLOCKS = {
     "Penalties of model 'sequential'": "docs/test_documents.py::test_start",
     "Penalties of model 'mnist_cnn'": "docs/test_documents.py::test_report",
     "keras-actpen layers": "docs/test_documents.py::test_command_layers",
+    "keras-actpen report": (
+        "demo/test_command_line.py::test_report_of_a_saved_model"
+    ),
     "keras-actpen demo --sweep": "docs/test_documents.py::test_command_sweep",
     "python -m benchmarks": "studies/test_benchmarks.py::test_command",
 }

@@ -71,6 +71,18 @@ def test_sparse_autoencoder():
     assert penalized[attached] == plain[attached] == 0
 
 
+def test_dead_features():
+    example = importlib.import_module("benchmarks.examples.dead_features")
+    plain, *remedies = example.run(**example.QUICK).values()
+    dead, l0, variance = plain
+    assert plain[dead] > 0.05
+    assert len(remedies) == 2
+    for one in remedies:
+        assert one[dead] < 0.75 * plain[dead]
+        assert one[l0] < 1.2 * plain[l0]
+        assert one[variance] > plain[variance] - 0.05
+
+
 def test_bert_classifier():
     pytest.importorskip("keras_hub")
     plain, penalized = ran("bert_classifier")
