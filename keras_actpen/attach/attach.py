@@ -7,6 +7,10 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
+from keras_actpen.attach.attach_warnings import (
+    warn_if_discarded,
+    warn_of_frozen,
+)
 from keras_actpen.attach.capture import ActivationSpec
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
@@ -109,7 +113,13 @@ def attach_penalty(
             check_suits(one, spec, ref, model)
             terms[one.name] = Term(one, spec)
         replacements[id(ref.layer)] = wrapping(ref.layer, terms, spec)
-    return replace_layers(model, replacements)
+    new = replace_layers(model, replacements)
+    nonzero = [
+        ref for ref, given in wanted if any(p.coefficient for p in given)
+    ]
+    warn_of_frozen(model, {ref.path: ref.layer for ref in nonzero})
+    warn_if_discarded(model, new)
+    return new
 
 
 def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
@@ -138,7 +148,7 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
     """
     check_built(model)
     _check_graph(model)
-    return replace_layers(
+    new = replace_layers(
         model,
         {
             id(ref.layer): wrapping(ref.layer, {}, ActivationSpec())
@@ -146,6 +156,8 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
             if not isinstance(ref.layer, PenalizedLayer)
         },
     )
+    warn_if_discarded(model, new)
+    return new
 
 
 def detach_penalty(
@@ -190,7 +202,7 @@ def detach_penalty(
                 else "a model without any"
             )
         )
-    return replace_layers(
+    new = replace_layers(
         model,
         {
             id(ref.layer): lambda layer: layer
@@ -198,6 +210,8 @@ def detach_penalty(
             if isinstance(ref.layer, PenalizedLayer)
         },
     )
+    warn_if_discarded(model, new)
+    return new
 
 
 def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
