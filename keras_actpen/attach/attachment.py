@@ -90,13 +90,13 @@ class Attachment:
         recorder = recording.current()
         if not self.terms and recorder is None:
             return outputs
-        noted = Call(watched, entry)
+        noted = Call(watched, entry, backend.running_trace())
         if self.terms:
             self.calls.here().append(noted)
             if backend.differentiates_latest_first(watched.values()):
-                self._values_of(noted)
+                self._values_of(layer, noted)
         if recorder is not None:
-            values = functools.partial(self._values_of, noted)
+            values = functools.partial(self._values_of, layer, noted)
             with internals.own_losses(entry):
                 recorder.record(layer, watched, values)
         return outputs
@@ -109,7 +109,7 @@ class Attachment:
         """
         recording.note_asked(layer)
         return [
-            _loss(*self._values_of(call).values())
+            _loss(*self._values_of(layer, call).values())
             for call in list(self.calls.here())
             if call.values is not None
             or backend.is_in_reach(list(call.watched.values()))
@@ -143,7 +143,10 @@ class Attachment:
 
         internals.try_out(values, *watched.values())
 
-    def _values_of(self, call: Call) -> dict[str, Tensor]:
+    def _values_of(self, layer: Any, call: Call) -> dict[str, Tensor]:
+        tensors = [call.values, list(call.watched.values())]
+        if backend.have_escaped(tensors, call.trace):
+            raise recording.out_of_reach(layer)
         if call.values is None:
             with internals.own_losses(call.entry):
                 call.values = self._term_values(call.watched)

@@ -14,6 +14,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 elif keras.backend.backend() == "jax":
     import jax
+    from jax.extend.core import get_opaque_trace_state
 elif keras.backend.backend() == "torch":
     import torch
 
@@ -39,6 +40,40 @@ def is_in_reach(tensors: Any) -> bool:
     return not any(
         tf.is_symbolic_tensor(tensor) for tensor in keras.tree.flatten(tensors)
     )
+
+
+def have_escaped(tensors: Any, trace: object) -> bool:
+    """Whether some belong to a function that is traced by itself, not here.
+
+    The backends' own errors name no layer, and JAX's comes when it compiles.
+    Eagerly run code of TensorFlow may have tensors of a compiled step, see
+    `is_in_reach`.
+
+    Args:
+        tensors: Tensors, in any structure.
+        trace: The `running_trace` that they were made in.
+    """
+    if keras.backend.backend() == "jax":
+        return trace != running_trace() and any(
+            isinstance(x, jax.core.Tracer) for x in keras.tree.flatten(tensors)
+        )
+    if keras.backend.backend() != "tensorflow" or tf.executing_eagerly():
+        return False
+    graphs, graph = [], running_graph()
+    while graph is not None:
+        graphs.append(graph)
+        graph = getattr(graph, "outer_graph", None)
+    return any(
+        tf.is_symbolic_tensor(x) and all(x.graph is not one for one in graphs)
+        for x in keras.tree.flatten(tensors)
+    )
+
+
+def running_trace() -> object:
+    """What running code is traced into; equal if nothing lies in between."""
+    if keras.backend.backend() == "jax":
+        return get_opaque_trace_state()
+    return running_graph()
 
 
 def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
