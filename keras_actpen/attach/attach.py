@@ -223,6 +223,9 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
     penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
     ```
 
+    They are this model's own: one that is made from it starts with their
+    values, and setting them changes no other.
+
     Args:
         model: Any `keras.Model`.
 
