@@ -180,9 +180,10 @@ class OneModel(RuleBasedStateMachine):
         index=st.integers(0, 4),
         name=st.sampled_from(list(MADE)),
         coefficient=coefficients,
+        later=st.none() | coefficients,
         before=st.booleans(),
     )
-    def attach(self, index, name, coefficient, before):
+    def attach(self, index, name, coefficient, later, before):
         path = self.target(index)
         on = "preactivation" if before and path != "block" else "output"
         penalty = MADE[name](coefficient)
@@ -195,6 +196,8 @@ class OneModel(RuleBasedStateMachine):
             new = attach_penalty(self.model, path, penalty, on=on)
         terms = {**self.terms, path: {**known, name: (coefficient, on)}}
         self.replace(new, terms)
+        if later is not None:
+            self.set_to(path, name, later)
 
     def learns(self, path):
         """Whether anything is trainable that a penalty depends on."""
@@ -223,7 +226,9 @@ class OneModel(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9), coefficient=coefficients)
     def set_coefficient(self, index, coefficient):
         choices = [(p, n) for p, names in self.terms.items() for n in names]
-        path, name = choices[index % len(choices)]
+        self.set_to(*choices[index % len(choices)], coefficient)
+
+    def set_to(self, path, name, coefficient):
         found = penalized_layers(self.model)[path].coefficients
         found[name] = coefficient
         # Others hold dictionaries of their own.
