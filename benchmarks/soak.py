@@ -130,8 +130,8 @@ def attach_and_detach(cycles: int) -> list[Check]:
     usages = []
     for _ in range(cycles):
         penalized = attach_penalty(plain, "hidden_1*", l2=0.1)
-        detach_penalty(penalized)
-        del penalized
+        detached = detach_penalty(penalized)
+        del penalized, detached
         _forget_traces()
         usages.append(Usage.now())
     warm = usages[int(WARM_UP * cycles)]

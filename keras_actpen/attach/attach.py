@@ -8,6 +8,10 @@ import keras
 
 from keras_actpen import internals, penalties
 from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.attach_warnings import (
+    warn_if_discarded,
+    warn_of_frozen,
+)
 from keras_actpen.attach.coefficients import Term
 from keras_actpen.attach.compatibility import check_suits
 from keras_actpen.attach.held_layers import unwrapped
@@ -118,7 +122,13 @@ def attach_penalty(
             if term in plan.terms:
                 raise _name_taken(term, ref.path)
             plan.terms[term] = Term(one, spec)
-    return replace_layers(model, plans)
+    new = replace_layers(model, plans)
+    nonzero = [
+        ref for ref, given in wanted if any(p.coefficient for p in given)
+    ]
+    warn_of_frozen(model, {ref.path: ref.layer for ref in nonzero}, spec)
+    warn_if_discarded(model, new)
+    return new
 
 
 def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
@@ -151,7 +161,9 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
     for ref in without_unsuited(model, find(model, layers), ActivationSpec()):
         if not is_attached(ref):
             plans.at(ref).spec = ActivationSpec()
-    return replace_layers(model, plans)
+    new = replace_layers(model, plans)
+    warn_if_discarded(model, new)
+    return new
 
 
 def detach_penalty(
@@ -208,7 +220,9 @@ def detach_penalty(
     for ref in chosen:
         if is_attached(ref):
             plans.remove(ref)
-    return replace_layers(model, plans)
+    new = replace_layers(model, plans)
+    warn_if_discarded(model, new)
+    return new
 
 
 def check_built(model: Any) -> None:

@@ -154,13 +154,13 @@ class Attachment:
         recorder = recording.current()
         if not self.terms and recorder is None:
             return
-        noted = Call(watched, entry)
+        noted = Call(watched, entry, backend.running_trace())
         if self.terms and watched:
             self.calls.here().append(noted)
             if backend.differentiates_latest_first(watched.values()):
-                self._values_of(noted)
+                self._values_of(layer, noted)
         if recorder is not None:
-            values = functools.partial(self._values_of, noted)
+            values = functools.partial(self._values_of, layer, noted)
             with internals.own_losses(entry):
                 recorder.record(layer, watched, values)
 
@@ -172,7 +172,7 @@ class Attachment:
         """
         recording.note_asked(layer)
         found = [
-            loss_of(*self._values_of(call).values())
+            loss_of(*self._values_of(layer, call).values())
             for call in list(self.calls.here())
             if call.values is not None
             or backend.is_in_reach(list(call.watched.values()))
@@ -258,7 +258,10 @@ class Attachment:
 
         internals.try_out(values, *given.values())
 
-    def _values_of(self, call: Call) -> dict[str, Tensor]:
+    def _values_of(self, layer: Any, call: Call) -> dict[str, Tensor]:
+        tensors = [call.values, list(call.watched.values())]
+        if backend.have_escaped(tensors, call.trace):
+            raise recording.out_of_reach(layer)
         if call.values is None:
             with internals.own_losses(call.entry):
                 call.values = term_values(

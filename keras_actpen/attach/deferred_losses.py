@@ -22,11 +22,13 @@ class Call:
         watched: For each watched place the list of its `(tensor, mask)`.
         entry: Finds the outermost layer of the call, which holds the layer
             that this is a call of, and would keep it alive.
+        trace: What the call is traced into.
         values: Coefficient times value of every term, once computed.
     """
 
     watched: dict[Any, MaskedTensors]
     entry: internals.Entry | None
+    trace: object
     values: dict[str, Tensor] | None = None
 
 

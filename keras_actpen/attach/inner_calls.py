@@ -49,7 +49,7 @@ class Listener:
     """Sees one layer during one call of the layer around it."""
 
     layer: Penalized
-    trace: object
+    reach: object
     scope: object
     calls: list[_InnerCall] = field(default_factory=list)
     refusal: ValueError | None = None
@@ -72,7 +72,7 @@ class Listener:
             # Only traced for the spec of the outputs, as some modes of
             # `keras.RematScope` do before each call.
             return outputs
-        if backend.running_trace() != self.trace:
+        if backend.running_reach() != self.reach:
             self.refusal = cannot_leave(self.layer)
         else:
             self.calls.append(_InnerCall(args, kwargs, outputs, preactivation))
@@ -140,8 +140,8 @@ def observed_inside(
 @contextmanager
 def listening_to(inner: list[Penalized]) -> Iterator[list[Listener]]:
     """See the calls of some layers in this block."""
-    trace, scope = backend.running_trace(), internals.stateless_scope()
-    listeners = [Listener(one, trace, scope) for one in inner]
+    reach, scope = backend.running_reach(), internals.stateless_scope()
+    listeners = [Listener(one, reach, scope) for one in inner]
     with internals.inner_calls_made_by(
         [(one.layer.wrapped_layer, one) for one in listeners]
     ):

@@ -18,6 +18,10 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
     penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
     ```
 
+    They are this model's own: one that is made from it starts with their
+    values, and setting them changes no other. What is no path is looked up as
+    `attach_penalty` does.
+
     Args:
         model: Any `keras.Model`.
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from keras_actpen import backend
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 
@@ -81,6 +82,7 @@ class ValueRecorder:
 
     def __init__(self):
         self.values: dict[int, dict[str, Tensor]] = {}
+        self._trace = backend.running_trace()
 
     def record(
         self,
@@ -89,6 +91,8 @@ class ValueRecorder:
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Take one call of one layer."""
+        if backend.running_trace() != self._trace:
+            raise out_of_reach(layer)
         new = terms()
         values = self.values.setdefault(id(layer), dict.fromkeys(new, 0.0))
         for name, value in new.items():
@@ -106,6 +110,19 @@ class ValueRecorder:
 
     def asked(self, layer: Any) -> None:
         """Nothing depends on who asks."""
+
+
+def out_of_reach(layer: Any) -> ValueError:
+    """The error of a layer that is called where nothing can leave the call."""
+    return ValueError(
+        "Invalid value received for argument `layers`. Expected a layer whose "
+        f"activations leave the code that calls it. Received: layer "
+        f"{layer.name!r}, which is called inside of a function that is traced "
+        "by itself: that of `ops.cond`, `ops.map`, `ops.scan`, "
+        "`ops.while_loop`, `ops.vectorized_map`, `jax.checkpoint` or a "
+        "`tf.function`, such as one around `call`. Call the layer outside of "
+        "that function, or penalize a layer that is."
+    )
 
 
 def log_key(path: str, term: str) -> str:

@@ -51,6 +51,40 @@ def is_in_reach(tensors: Any) -> bool:
     )
 
 
+def have_escaped(tensors: Any, trace: object) -> bool:
+    """Whether some belong to a function that is traced by itself, not here.
+
+    The backends' own errors name no layer, and JAX's comes when it compiles.
+    Eagerly run code of TensorFlow may have tensors of a compiled step, see
+    `is_in_reach`.
+
+    Args:
+        tensors: Tensors, in any structure.
+        trace: The `running_trace` that they were made in.
+    """
+    if keras.backend.backend() == "jax":
+        return trace != running_trace() and any(
+            isinstance(x, jax.core.Tracer) for x in keras.tree.flatten(tensors)
+        )
+    if keras.backend.backend() != "tensorflow" or tf.executing_eagerly():
+        return False
+    graphs, graph = [], running_graph()
+    while graph is not None:
+        graphs.append(graph)
+        graph = getattr(graph, "outer_graph", None)
+    return any(
+        tf.is_symbolic_tensor(x) and all(x.graph is not one for one in graphs)
+        for x in keras.tree.flatten(tensors)
+    )
+
+
+def running_trace() -> object:
+    """What running code is traced into; equal if nothing lies in between."""
+    if keras.backend.backend() == "jax":
+        return get_opaque_trace_state()
+    return running_graph()
+
+
 def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
     """Whether what is computed last from tensors is differentiated first.
 
@@ -99,22 +133,20 @@ def running_graph() -> object:
     return None
 
 
-def running_trace() -> object:
-    """What running code is traced into, equal while it is the same one.
+def running_reach() -> object:
+    """Where tensors of the running code can be used; equal in all of it.
 
-    A tensor made in a loop, a branch or a rematerialized block cannot be used
+    One made in a loop, a branch or a rematerialized block cannot be used
     around it.
     """
     if keras.backend.backend() == "tensorflow":
         # `tf.vectorized_map` traces its function into the graph around it.
         scopes = tf.get_current_name_scope().split("/")
         mapped = sum(one.startswith("loop_body") for one in scopes)
-        return id(running_graph()), mapped, is_hidden_from_tapes()
-    if keras.backend.backend() == "jax":
-        return get_opaque_trace_state(convention="flax")
-    if is_traced():
-        return None
-    return maybe_current_level()
+        return running_trace(), mapped, is_hidden_from_tapes()
+    if keras.backend.backend() == "torch" and not is_traced():
+        return maybe_current_level()
+    return running_trace()
 
 
 @contextlib.contextmanager

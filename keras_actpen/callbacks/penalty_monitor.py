@@ -30,10 +30,8 @@ _NO_FIT = object()
 class PenaltyMonitor(CopyableCallback):
     """Logs every penalty term and the activations of the penalized layers.
 
-    Terms are exact: they are accumulated at every step, on the device or, on
-    torch on a CPU, as numbers, weighted by batch size as Keras weighs the
-    loss, and read once per epoch; a term is 0 in a step in which its layer is
-    not called. They are in `logs`, hence in the history and the progress bar,
+    Terms are exact: they are accumulated at every step, weighted by batch
+    size as Keras weighs the loss, and read once per epoch. They are in `logs`
     as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
     can monitor them, wherever they stand in the list, if they are told the
     direction: `EarlyStopping("val_penalty/dense_4/l2", mode="min")`.
@@ -42,8 +40,7 @@ class PenaltyMonitor(CopyableCallback):
     of each epoch and on every `statistics_freq`-th, by a second compiled
     train function; all other steps run without them. With `max_overhead` the
     monitor times both functions on a few steps and instruments as many steps
-    as the share allows, in a short epoch maybe none; what it costs is under
-    `monitor/` in TensorBoard.
+    as the share allows; `monitor/` in TensorBoard shows what it costs.
 
     TensorBoard shows everything under the runs `actpen/train` and
     `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the

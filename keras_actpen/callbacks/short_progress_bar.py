@@ -37,7 +37,7 @@ def with_total(logs: Mapping[str, Any]) -> dict[str, Any]:
     """Logs with the sums of the penalty terms in place of the terms."""
     shown: dict[str, Any] = {}
     for key, value in logs.items():
-        start = key.partition("/")[0] + "/"
+        start = str(key).partition("/")[0] + "/"
         if start in _TOTALS:
             total = _TOTALS[start]
             shown[total] = shown.get(total, 0.0) + value

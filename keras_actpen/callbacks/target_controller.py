@@ -7,10 +7,7 @@ import keras
 
 from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
-from keras_actpen.callbacks.control_arguments import (
-    check_bounds,
-    check_term,
-)
+from keras_actpen.callbacks.control_arguments import check_bounds, check_term
 from keras_actpen.callbacks.control_rules import (
     ControlRule,
     Limits,

@@ -47,18 +47,20 @@ class Recorded:
 
 
 def by_phase(
-    logs: Mapping[str, Any], trained: Container[str]
+    logs: Mapping[Any, Any], trained: Container[str]
 ) -> dict[str, dict[str, Any]]:
     """Losses and metrics of training and of validation, by their own names.
 
     Args:
-        logs: What `on_epoch_end` is given.
+        logs: What `on_epoch_end` is given. A key may be anything there.
         trained: Keys that the training itself has reported: a metric may be
             called `val_like`.
     """
     phases: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
-    for key, value in logs.items():
-        is_validation = key.startswith("val_") and key not in trained
+    for given, value in logs.items():
+        # Half a surrogate pair has no UTF-8, which files are written in.
+        key = str(given).encode(errors="backslashreplace").decode()
+        is_validation = key.startswith("val_") and given not in trained
         name = key.removeprefix("val_") if is_validation else key
         if not name.startswith(_WRITTEN_ELSEWHERE):
             phases[PHASES[is_validation]][name] = value

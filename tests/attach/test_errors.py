@@ -280,7 +280,8 @@ def test_invalid_name():
 
 def test_name_of_a_term_does_not_change_the_penalty_passed_in():
     penalty = penalties.L2(0.1)
-    attach_penalty(sequential(), "dense_4", penalty, name="energy")
+    model = attach_penalty(sequential(), "dense_4", penalty, name="energy")
+    assert list(model.get_layer("dense_4").terms) == ["energy"]
     assert penalty.name == "l2"
 
 

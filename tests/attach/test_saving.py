@@ -359,7 +359,8 @@ def test_save_that_loses_the_penalty_warns(tmp_path):
     assert penalized_layers(found) == {}
     x, _ = data()
     assert_same_arrays(outputs_of(found, x), outputs_of(model, x))
-    attach_penalty(found, "dense_4", l2=0.1)
+    again = attach_penalty(found, "dense_4", l2=0.1)
+    assert list(penalized_layers(again)) == ["dense_4"]
 
 
 def test_subclassed_save_that_loses_the_penalty_warns(tmp_path):

@@ -358,6 +358,7 @@ class Scale(layers.Layer):
         return inputs * self.factor + self.offset
 
 
+@pytest.mark.filterwarnings("ignore:The penalty on .* changes no weight")
 def test_layers_that_cannot_be_recreated():
     x, _ = data()
     normalization = layers.Normalization(name="normalize")
@@ -785,6 +786,7 @@ def test_coefficient_takes_effect_at_the_next_step():
     assert dict(coefficients) == {"l2": 0.3}
 
 
+@pytest.mark.filterwarnings("ignore:The penalty on .* changes no weight")
 def test_frozen_layers_stay_frozen():
     model = nested()
     x, y = data()

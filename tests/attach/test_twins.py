@@ -1,5 +1,6 @@
 """A layer in two graphs: `.output`, new heads, and what is left behind."""
 
+import copy
 import gc
 import weakref
 
@@ -17,6 +18,7 @@ from keras_actpen import (
     penalized_layers,
     penalties,
     penalty_terms,
+    watch_activations,
 )
 
 BACKEND = keras.backend.backend()
@@ -258,6 +260,7 @@ def test_freezing_by_class_reaches_a_penalized_layer():
     )
 
 
+@pytest.mark.filterwarnings("ignore:The penalty on .* changes no weight")
 @pytest.mark.parametrize("target", ["base/target", "relu", "base"])
 def test_trainable_set_on_the_users_nested_model(target):
     plain = nested_cnn()
@@ -428,6 +431,21 @@ def test_operations_that_are_no_layers_are_twins_too():
     )
 
 
+def with_weights_of(model, clone):
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def test_coefficients_after_detaching_are_those_given():
+    attached = attach_penalty(cnn(), "target", l2=0.5)
+    penalized_layers(attached)["target"].coefficients["l2"] = 0.25
+    again = attach_penalty(detach_penalty(attached), "target", l2=0.125)
+    assert dict(penalized_layers(again)["target"].coefficients) == {"l2": 0.125}
+    assert dict(penalized_layers(attached)["target"].coefficients) == {
+        "l2": 0.25
+    }
+
+
 def test_coefficients_are_each_models_own():
     plain = cnn()
     first = attach_penalty(plain, "target", l2=0.5)
@@ -435,7 +453,12 @@ def test_coefficients_are_each_models_own():
     for second in (
         attach_penalty(first, "score", l2=0.1),
         attach_penalty(first, "target", l1=0.1),
+        attach_penalty(first, "score", l2=0.1, share_weights=False),
+        attach_penalty(first, "target", l1=0.1, share_weights=False),
+        watch_activations(first, "norm"),
         detach_penalty(attach_penalty(first, "score", l2=0.1), "score"),
+        copy.deepcopy(first),
+        with_weights_of(first, keras.models.clone_model(first)),
     ):
         coefficients = penalized_layers(second)["target"].coefficients
         assert coefficients["l2"] == 0.25
@@ -464,5 +487,5 @@ def test_attaching_does_not_trace_what_is_behind():
     plain = keras.Model(inputs, Counted()(Counted()(x)))
     traced.clear()
     attached = attach_penalty(plain, "target", penalties.L2(0.1))
-    detach_penalty(attach_penalty(attached, "target", l1=0.1))
+    _ = detach_penalty(attach_penalty(attached, "target", l1=0.1))
     assert traced == []

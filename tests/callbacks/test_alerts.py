@@ -535,8 +535,8 @@ FROZEN = (
 
 def test_a_penalty_in_front_of_which_nothing_is_trainable(tmp_path):
     model = nested()
-    model.get_layer("encoder").trainable = False
     model = attach_penalty(model, ["encoder/*", "head", "unfold"], l2=1e-3)
+    model.get_layer("encoder").trainable = False
     kernel = penalized_layers(model)["encoder/dense_4"].get_weights()[0]
     found = []
     monitor = PenaltyMonitor(
@@ -561,9 +561,9 @@ def test_a_penalty_in_front_of_which_nothing_is_trainable(tmp_path):
 )
 def test_a_frozen_layer_of_a_nested_model_that_is_penalized_too(paths):
     model = nested()
-    model.get_layer("encoder").get_layer("dense_4").trainable = False
     for path in paths:
         model = attach_penalty(model, path, l2=1e-3)
+    model.get_layer("encoder").get_layer("dense_4").trainable = False
     messages, _ = fit(compiled(model), PenaltyMonitor(None))
     assert messages == [f"encoder/dense_4: {FROZEN}"]
     x, y = data()

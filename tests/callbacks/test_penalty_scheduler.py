@@ -25,6 +25,11 @@ from keras_actpen.callbacks.term_refs import move_coefficients, select_terms
 schedules = keras.optimizers.schedules
 BATCH = 5  # of 10 samples: 2 steps an epoch
 
+# A constant loss depends on no weight.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The penalty on 'ones' changes no weight"
+)
+
 
 class Seen(keras.callbacks.Callback):
     """The loss of every step, as Keras reports it."""
