@@ -14,7 +14,7 @@ from keras_actpen.attach.recording import log_key, recording
 from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.reports.data import Batch
-from keras_actpen.reports.probes import loss_arguments
+from keras_actpen.reports.gradient_norms import loss_arguments
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 

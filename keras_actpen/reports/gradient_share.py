@@ -14,8 +14,9 @@ from keras_actpen.attach.left_out import without_unsuited
 from keras_actpen.attach.select import Entries, find
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.reports.data import Batch, Data, Verbose
+from keras_actpen.reports.gradient_norms import gradient_norms
 from keras_actpen.reports.observed_layers import layers_with_terms
-from keras_actpen.reports.probes import Probe, gradient_norms
+from keras_actpen.reports.probes import Probe
 
 
 def penalty_gradient_share(

@@ -1,9 +1,8 @@
-"""Gradients with respect to the activations inside a model."""
+"""Probes: what sees and shifts the activations inside a model."""
 
 import contextlib
-import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +11,6 @@ from keras import ops, tree
 
 from keras_actpen import backend
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.attach import penalized_layers
 from keras_actpen.attach.capture import (
     only_tapped,
     received,
@@ -29,7 +27,6 @@ from keras_actpen.internals import root_of
 from keras_actpen.internals.attributes import attribute_in_front
 from keras_actpen.penalties.base import Penalty
 from keras_actpen.penalties.reductions import at_least_float32
-from keras_actpen.reports.data import Batch
 
 Layer = keras.layers.Layer
 
@@ -199,102 +196,8 @@ def _shifted_activation(
             yield seen
 
 
-def task_gradients(
-    model: keras.Model, batch: Batch, training: bool, probes: list[Probe]
-) -> list[list[np.ndarray]]:
-    """Gradient of the loss without penalties at each probe, in float64."""
-    # On float16 the gradients would vanish without the optimizer's scale.
-    scale = model.optimizer.scale_loss(1.0)
-    off = [
-        (layer.actpen.coefficients.variable, ops.zeros(len(layer.actpen.terms)))
-        for layer in penalized_layers(model).values()
-        if layer.actpen.terms
-    ]
-    arguments = loss_arguments(model, batch, training)
-
-    def loss(shifts: list[Tensor]) -> Tensor:
-        remaining = iter(shifts)
-        with contextlib.ExitStack() as stack:
-            # Nothing that the layers and the loss assign is kept, and the
-            # same random numbers are drawn every time.
-            stack.enter_context(backend.random_state_kept())
-            scope = keras.StatelessScope(off, collect_losses=True)
-            stack.enter_context(scope)
-            for probe in probes:
-                of_probe = None
-                if shifts:
-                    of_probe = [next(remaining) for _ in probe.watched]
-                stack.enter_context(probe.installed(scope, of_probe))
-            y_pred = model(batch.x, training=training)
-            return scale * model.compute_loss(y_pred=y_pred, **arguments)
-
-    loss([])
-    # Not those of the function that is differentiated, which are symbolic.
-    watched = [probe.watched for probe in probes]
-    zeros = [ops.zeros_like(tensor) for one in watched for tensor, _ in one]
-    gradients = iter(backend.value_and_gradients(loss, zeros)[1])
-    for probe, seen in zip(probes, watched, strict=True):
-        probe.watched = seen
-    scale = float(ops.convert_to_numpy(scale))
-    return [[_array(next(gradients)) / scale for _ in one] for one in watched]
-
-
-def gradient_norms(
-    model: keras.Model,
-    batches: Iterable[Batch],
-    training: bool,
-    probes: list[Probe],
-    penalties: Sequence[tuple[Probe, Penalty]],
-) -> tuple[list[float], list[float]]:
-    """Norms of the gradients of the mean over all samples.
-
-    Returns:
-        That of the task loss at each probe, and that of each penalty at its
-        probe, without its coefficient.
-    """
-    samples = 0
-    # The activations of all batches are one vector; a weight is the same in
-    # all, and what they pull at it adds up.
-    squares = np.zeros(len(probes))
-    sums: dict[int, np.ndarray] = {}
-    own = np.zeros(len(penalties))
-    for batch in batches:
-        samples += batch.samples
-        found = task_gradients(model, batch, training, probes)
-        for index, (probe, arrays) in enumerate(
-            zip(probes, found, strict=True)
-        ):
-            if probe.spec.is_weight:
-                (array,) = arrays
-                sums[index] = sums.get(index, 0.0) + batch.samples * array
-            else:
-                squares[index] += (batch.samples * norm_of(arrays)) ** 2
-        for index, (probe, penalty) in enumerate(penalties):
-            norm = batch.samples * probe.norm(penalty)
-            if probe.spec.is_weight:
-                own[index] += norm
-            else:
-                own[index] = math.hypot(own[index], norm)
-    task = np.sqrt(squares)
-    for index, array in sums.items():
-        task[index] = norm_of([array])
-    return (task / samples).tolist(), (own / samples).tolist()
-
-
-def loss_arguments(
-    model: keras.Model, batch: Batch, training: bool
-) -> dict[str, Any]:
-    """Arguments of `model.compute_loss` for one batch, without `y_pred`."""
-    arguments = {"x": batch.x} | tree.map_structure(
-        lambda part: None if part is None else ops.convert_to_tensor(part),
-        {"y": batch.y, "sample_weight": batch.sample_weight},
-    )
-    if "training" in inspect.signature(model.compute_loss).parameters:
-        arguments["training"] = training
-    return arguments
-
-
-def _array(tensor: Tensor) -> np.ndarray:
+def array_of(tensor: Tensor) -> np.ndarray:
+    """A tensor in float64, on the host."""
     array = ops.convert_to_numpy(ops.cast(tensor, "float32"))
     return array.astype("float64")
 
@@ -302,6 +205,6 @@ def _array(tensor: Tensor) -> np.ndarray:
 def norm_of(tensors: Sequence[Tensor]) -> float:
     """Euclidean norm of several tensors as one vector, in float64."""
     arrays = [
-        one if isinstance(one, np.ndarray) else _array(one) for one in tensors
+        one if isinstance(one, np.ndarray) else array_of(one) for one in tensors
     ]
     return math.sqrt(sum(np.sum(np.square(one)) for one in arrays))
