@@ -114,6 +114,7 @@ def test_what_is_replaced_adds_the_same(hidden):
         *_, code = documents.spans(there)
         value = np.mean(keras.ops.convert_to_numpy(eval(code, names)))
         (call,) = documents.spans(here)
+        call = call.removeprefix("model = ")
         penalized = eval(call, {**vars(keras_actpen), "plain": model})
         (term,) = penalty_terms(penalized, x).values()
         assert term == pytest.approx(value, rel=1e-5)
@@ -300,6 +301,14 @@ OTHER_WORDS = {
     "(batch, ..., units)",
     "dense_4",
     '"encoder/dense_4"',
+    '"block/hidden"',
+    '"encoder/self_attention_layer/query"',
+    '"*/feedforward_intermediate_dense"',
+    '"a/shared"',
+    '"b/shared"',
+    '"*/shared"',
+    '"bias"',
+    "unroll=True",
     "h",
     "logs",
     "loss == task loss + sum of all terms + other regularizers",
@@ -384,6 +393,9 @@ def is_command(span):
             return False
         words = words[1:]
     match words:
+        case ["--depth", depth]:
+            arguments = ["layers", "mnist_cnn.keras", "--depth", depth]
+            return bool(__main__._parser().parse_args(arguments))
         case ["--import", module]:
             # Which argparse would refuse, were it unknown.
             arguments = ["layers", "mnist_cnn.keras", "--import", module]
