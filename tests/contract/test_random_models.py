@@ -50,22 +50,40 @@ class Graph:
         nodes: Steps, in order, on the input and earlier steps.
         nested: Steps of the graph inside the part `nested`.
         outputs: Steps whose results are outputs.
-        targets: By path the penalty.
+        targets: Paths, the penalty there, and what of the layer it is on.
     """
 
     nodes: tuple[Node, ...]
     nested: tuple[Node, ...]
     outputs: tuple[int, ...]
-    targets: tuple[tuple[str, str], ...]
+    targets: tuple[tuple[str, str, str], ...]
 
 
-LEAVES = ("dense", "relu", "tanh", "norm", "drop")
+LEAVES = ("dense", "relu", "tanh", "norm", "drop", "block")
+# Those with a kernel.
+KERNELS = ("dense", "relu", "tanh", "hidden")
 MERGES = ("add", "multiply", "maximum")
 PENALTIES = {
     "l1": penalties.L1,
     "l2": penalties.L2,
     "hoyer": penalties.Hoyer,
 }
+
+
+class Block(layers.Layer):
+    """A layer with others inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = layers.Dense(2 * WIDTH, activation="relu")
+        self.narrow = layers.Dense(WIDTH)
+
+    def build(self, shape):
+        self.hidden.build(shape)
+        self.narrow.build((None, 2 * WIDTH))
+
+    def call(self, x):
+        return x + self.narrow(self.hidden(x))
 
 
 @st.composite
@@ -108,18 +126,29 @@ def graphs(draw):
     if "nested" in available:
         inner = paths(nested, "nested/")
         available |= {inner[i] for i in needed(nested, [len(nested)])}
+    available |= {
+        f"{path}/hidden" for path in available if path.endswith("block")
+    }
+    places = [(path, "output") for path in sorted(available)]
+    places += [
+        (path, "kernel")
+        for path in sorted(available)
+        if path.rpartition("/")[2] in KERNELS
+    ]
     targets = draw(
         st.lists(
-            st.tuples(
-                st.sampled_from(sorted(available)),
-                st.sampled_from(list(PENALTIES)),
-            ),
+            st.tuples(st.sampled_from(places), st.sampled_from([*PENALTIES])),
             min_size=1,
             max_size=4,
             unique=True,
         )
     )
-    return Graph(nodes, nested, tuple(outputs), tuple(targets))
+    return Graph(
+        nodes,
+        nested,
+        tuple(outputs),
+        tuple((path, penalty, on) for (path, on), penalty in targets),
+    )
 
 
 def needed(nodes, outputs):
@@ -143,11 +172,15 @@ def made(part):
         "tanh": lambda: layers.Dense(WIDTH, activation="tanh", name="tanh"),
         "norm": lambda: layers.LayerNormalization(name="norm"),
         "drop": lambda: layers.Dropout(0.5, seed=1, name="drop"),
+        "block": lambda: Block(name="block"),
     }[part]()
 
 
 def chained(nodes, x, parts):
-    """Call the parts one after the other; return the tensors by hand."""
+    """Call the parts one after the other; return the tensors by hand.
+
+    Of a block what is inside of it too, by the tensor.
+    """
     tensors, calls = [x], []
     for i, node in enumerate(nodes):
         one, other = (tensors[j] for j in node.inputs)
@@ -169,27 +202,43 @@ def chained(nodes, x, parts):
 
 def build(graph):
     """The model, and what its paths put out: a list for every path."""
-    inside = keras.Input((WIDTH,))
-    tensors, calls = chained(graph.nested, inside, {})
+    inside, of_nested = keras.Input((WIDTH,)), {}
+    tensors, calls = chained(graph.nested, inside, of_nested)
     nested = keras.Model(inside, tensors[-1], name="nested")
-    inner = keras.Model(inside, [tensors[-1], *calls])
-    inputs = keras.Input((WIDTH,))
-    tensors, calls = chained(graph.nodes, inputs, {"nested": nested})
+    hidden = [
+        of_nested["block"].hidden(tensors[node.inputs[0]])
+        for node in graph.nested
+        if node.part == "block"
+    ]
+    inner = keras.Model(inside, [tensors[-1], *calls, *hidden])
+    inputs, parts = keras.Input((WIDTH,)), {"nested": nested}
+    tensors, calls = chained(graph.nodes, inputs, parts)
     model = keras.Model(
         inputs, [tensors[i] for i in graph.outputs], name="model"
     )
     reached = needed(graph.nodes, graph.outputs)
     reached_inside = needed(graph.nested, [len(graph.nested)])
     watched = {}
+
+    def watch(path, tensor):
+        watched.setdefault(path, []).append(tensor)
+
     for i, path in enumerate(paths(graph.nodes)):
         if i not in reached:
             continue
-        watched.setdefault(path, []).append(calls[i])
+        given = tensors[graph.nodes[i].inputs[0]]
+        watch(path, calls[i])
+        if path == "block":
+            watch("block/hidden", parts["block"].hidden(given))
         if path == "nested":
-            found = inner(tensors[graph.nodes[i].inputs[0]])[1:]
+            found = inner(given)[1:]
+            further = iter(found[len(graph.nested) :])
             for j, name in enumerate(paths(graph.nested, "nested/")):
+                within = next(further) if name == "nested/block" else None
                 if j in reached_inside:
-                    watched.setdefault(name, []).append(found[j])
+                    watch(name, found[j])
+                    if within is not None:
+                        watch(f"{name}/hidden", within)
     return model, keras.Model(inputs, watched)
 
 
@@ -207,14 +256,31 @@ def by_hand(penalty, h):
 
 
 def attached(model, targets):
-    for path, penalty in targets:
-        model = attach_penalty(model, path, PENALTIES[penalty](0.1))
+    for path, penalty, on in targets:
+        model = attach_penalty(
+            model,
+            path,
+            PENALTIES[penalty](0.1),
+            on=on,
+            name=f"{on}_{penalty}",
+        )
     return model
+
+
+def weight_at(model, path):
+    """The kernel of a layer."""
+    layer = model
+    for step in path.split("/"):
+        is_model = isinstance(layer, keras.Model)
+        layer = layer.get_layer(step) if is_model else getattr(layer, step)
+    return ops.convert_to_numpy(layer.kernel)
 
 
 X = np.random.default_rng(3).normal(size=(BATCH, WIDTH)).astype("float32")
 
 
+# Penalties on the output of what nothing trains are right too.
+@pytest.mark.filterwarnings("ignore:The penalty on .* changes no weight")
 @settings(suppress_health_check=list(HealthCheck))
 @given(graph=graphs())
 def test_random_models(graph):
@@ -224,11 +290,15 @@ def test_random_models(graph):
     config = model.get_config()
     watched = extractor(X, training=False)
     expected = {}
-    for path, penalty in graph.targets:
-        values = [
-            by_hand(penalty, ops.convert_to_numpy(h)) for h in watched[path]
-        ]
-        expected[f"{path}/{penalty}"] = sum(values)
+    for path, penalty, on in graph.targets:
+        if on == "kernel":  # not divided by the batch
+            kernel = weight_at(model, path)
+            values = [len(kernel) * by_hand(penalty, kernel)]
+        else:
+            values = [
+                by_hand(penalty, ops.convert_to_numpy(h)) for h in watched[path]
+            ]
+        expected[f"{path}/{on}_{penalty}"] = sum(values)
 
     new = attached(model, graph.targets)
     assert_same_arrays(outputs_of(new, X), outputs)
