@@ -72,8 +72,8 @@ def run(epochs: int, samples: int) -> command_line.Rows:
             *(x, y), batch_size=32, epochs=epochs, shuffle=False, verbose=0
         )
         measuring.set_weights(model.get_weights())
-        square = sum(penalty_terms(measuring, x).values())
-        padded = sum(penalty_terms(measuring, longer).values())
+        square = sum(penalty_terms(measuring, x, verbose=0).values())
+        padded = sum(penalty_terms(measuring, longer, verbose=0).values())
         rows[title] = {
             "mean square in the blocks": square,
             "the same with more padding": padded,

@@ -35,10 +35,11 @@ def test_every_example_is_tested():
 
 def test_language_model():
     plain, penalized = ran("language_model")
-    square, change, perplexity = plain
+    square, change, head, perplexity = plain
     # AR and TAR are 2 times the one plus the other: both fall.
     assert penalized[square] < 0.5 * plain[square]
     assert penalized[change] < 0.8 * plain[change]
+    assert penalized[head] < 0.8 * plain[head]
     assert penalized[perplexity] < 1.1 * plain[perplexity]
 
 
