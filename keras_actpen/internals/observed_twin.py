@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import keras
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 
+from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.internals.twins import LayerTwin
@@ -91,6 +92,7 @@ class ObservedTwin(LayerTwin):
         finally:
             calls.inside = False
 
+    @backend.uncompiled
     def _get_own_losses(self) -> list[Tensor]:
         # Not `add_loss` within `call`: what nobody asks for, as in `predict`
         # and in exported models, is not computed. Nor does a layer called
@@ -99,6 +101,7 @@ class ObservedTwin(LayerTwin):
         # 3.15).
         return [*super()._get_own_losses(), *self.actpen.losses(self)]
 
+    @backend.uncompiled
     def _clear_losses(self) -> None:
         # A new stateless scope starts without calls by itself.
         if stateless_scope() is None:

@@ -21,6 +21,9 @@ from typing import Any
 import keras
 from keras.src.ops.operation import Operation
 
+from keras_actpen import backend
+from keras_actpen.backend.tensors import Tensor
+
 
 def _of_root(name: str) -> property:
     """An attribute that is read and set on the root."""
@@ -70,6 +73,15 @@ class LayerTwin(Twin):
     load_own_variables: Any = _of_root("load_own_variables")
     save_assets: Any = _of_root("save_assets")
     load_assets: Any = _of_root("load_assets")
+
+    # torch.compile (2.13) cannot look into slots.
+    @backend.uncompiled
+    def _get_own_losses(self) -> list[Tensor]:
+        return super()._get_own_losses()
+
+    @backend.uncompiled
+    def _clear_losses(self) -> None:
+        super()._clear_losses()
 
     def _computed(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -153,8 +165,6 @@ def _start_of(root: Operation) -> dict[str, Any]:
     start: dict[str, Any] = {"_inbound_nodes": [], "_outbound_nodes": []}
     if isinstance(root, keras.layers.Layer):
         start |= {"_losses": [], "_loss_ids": set()}
-    if hasattr(root, "_compiled_call_impl"):  # a torch module's
-        start["_compiled_call_impl"] = None
     if isinstance(root, keras.Model):
         start |= dict.fromkeys(_COMPILED)
     return start
