@@ -193,7 +193,7 @@ def by_share(
     layers = list(trainer.layers)
     coefficients = {
         penalty.name: suggest_coefficient(
-            trainer.plain, layers, *batch, penalty, strength
+            trainer.plain, layers, penalty, *batch, strength, verbose=0
         )
         for penalty in arm.penalties
     }

@@ -183,6 +183,15 @@ class Attachment:
             found += inner.actpen.losses(inner)
         return found
 
+    def show_weights(self, layer: Any) -> None:
+        """Tell the recorder of the weights where nobody asks for the losses.
+
+        Args:
+            layer: The `PenalizedLayer`.
+        """
+        if self.of_weights:
+            self._weight_values(layer)
+
     def _weight_values(self, layer: Any) -> dict[str, Tensor]:
         """What the terms on weights add, once a step."""
         root = layer.wrapped_layer

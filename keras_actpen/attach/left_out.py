@@ -61,10 +61,12 @@ def without_unsuited(
 
 def _listed(refs: list[LayerRef], reasons: dict[tuple[int, str], str]) -> str:
     """Paths with the reasons, not more than a reader takes in."""
-    shown = [
-        f"{ref.path!r} ({reasons[ref.key].rpartition('Received: ')[2]})"
-        for ref in refs[:5]
-    ]
+    shown = []
+    for ref in refs[:5]:
+        reason = reasons[ref.key].rpartition("Received: ")[2]
+        # An error about `on` alone says no more than `on`.
+        of_layer = "" if reason.startswith("on=") else f" ({reason})"
+        shown.append(f"{ref.path!r}{of_layer}")
     if len(refs) > len(shown):
         shown.append(f"and {len(refs) - len(shown)} more")
     return "; ".join(shown)

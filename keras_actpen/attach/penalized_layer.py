@@ -18,6 +18,10 @@ from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import name_in_files, serializable
 
 
+# Of what `get_config` says of the layer and of what it has attached.
+_KEYS = ("layer", "terms", "on", "output")
+
+
 @serializable
 class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
     """A layer with penalties on what it puts out.
@@ -221,13 +225,13 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         """Re-create the layer and its penalties."""
         if "actpen" in config:
             attached = config["actpen"]
-            (layer,) = parts("actpen", attached, "layer")
+            layer, *_ = parts("actpen", attached, *_KEYS)
             (_,) = parts("layer", layer, "class_name")
             rest = {k: v for k, v in config.items() if k != "actpen"}
             layer = {**layer, "config": rest}
         else:  # keras_actpen 0.1.0
             attached = config
-            (layer,) = parts("config", config, "layer")
+            layer, *_ = parts("config", config, *_KEYS)
         plan = Plan.from_config(attached)
         # Keras looks the class up by its registered name, which all these
         # classes share: `cls` may be that of another wrapped class.

@@ -63,7 +63,7 @@ def select_among(
     Raises:
         TypeError, ValueError: As `find`, if none of them matches.
     """
-    if isinstance(entry, numbers.Integral):
+    if isinstance(entry, numbers.Integral | list | tuple):
         return select(model, entry)
     matches = _matcher(entry, "layers")
     received = f"layers={shown(entry)}"

@@ -94,7 +94,7 @@ def check(layer: str, on: str, log_dir: str) -> None:
             penalty, or nothing can be written in the log directory.
     """
     model = build_model()
-    attach_penalty(model, layer, l2=0.0, on=on)
+    model = attach_penalty(model, layer, l2=0.0, on=on)
     model.get_layer(layer)  # a glob names none
     path = Path(absolute(log_dir))
     existing = next(one for one in (path, *path.parents) if one.exists())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from keras_actpen.internals import batches_of
 from keras_actpen.penalties.validation import (
@@ -67,6 +67,9 @@ class Data:
         )
         done = 0
         for done, one in enumerate(found, 1):
+            # As `evaluate` does: of an array, where a model has a list of
+            # inputs, Keras warns.
+            one = tree.map_structure(_tensor, one)
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(one)
             samples = tree.flatten(x)[0].shape[0]
             yield Batch(samples, x, y, sample_weight)
@@ -97,6 +100,10 @@ def check_count(argument: str, value: Any) -> None:
         raise invalid_type(argument, expected, value)
     if value < 1:
         raise invalid_value(argument, expected, f"{argument}={value!r}")
+
+
+def _tensor(array: Any) -> Any:
+    return None if array is None else ops.convert_to_tensor(array)
 
 
 def _without_samples() -> ValueError:

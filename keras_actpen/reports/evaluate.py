@@ -65,6 +65,8 @@ def measure(
             recording(recorder),
         ):
             batch_loss = _loss(model, batch, training)
+            for layer in layers.values():
+                layer.actpen.show_weights(layer)
             recorder.finish()
         for variable in kept:
             value = scope.get_current_value(variable)
@@ -88,7 +90,6 @@ def _loss(model: keras.Model, batch: Batch, training: bool) -> float:
     """Loss of one batch, NaN if the model has none or there is no target."""
     y_pred = model(batch.x, training=training)
     if batch.y is None or not model.compiled:
-        _ = model.losses  # weights are there for the asking only
         return math.nan
     arguments = loss_arguments(model, batch, training)
     loss = model.compute_loss(y_pred=y_pred, **arguments)

@@ -73,7 +73,8 @@ def penalty_terms(
             recording(recorder),
         ):
             model(batch.x, training=training)
-            _ = model.losses  # weights are there for the asking only
+            for layer in layers.values():
+                layer.actpen.show_weights(layer)
         samples += batch.samples
         for path, layer in layers.items():
             values = recorder.values.get(id(layer), {})

@@ -80,7 +80,7 @@ class LogColorScale(ColorScale):
         super().__init__(values)
         if self.high > 0:
             positive = values[np.isfinite(values) & (values > 0)]
-            self.low = min(float(positive.min()), self.high / 10)
+            self.low: float = min(float(positive.min()), self.high / 10)
 
     def _places(self, values: np.ndarray) -> np.ndarray:
         if not self.high > 0:

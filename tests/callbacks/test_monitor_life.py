@@ -224,6 +224,8 @@ def test_a_copy_holds_the_arguments_alone(tmp_path):
         "verbose_terms": False,
         "alerts": {"dead": 0.9},
         "on_finding": print,
+        "on_dead_units": None,
+        "hparams": {},
     }
     model = penalized()
     for _ in range(2):

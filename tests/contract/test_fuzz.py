@@ -200,6 +200,7 @@ def terms_of(plain):
     }
 
 
+@pytest.mark.filterwarnings("ignore:.* leaves out ")
 @fuzz
 @given(arguments=calls())
 @example(call("dense_4", {}))
