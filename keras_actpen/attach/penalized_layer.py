@@ -17,7 +17,6 @@ from keras_actpen.attach.plan import Plan
 from keras_actpen.internals.deserialization import described, parts
 from keras_actpen.internals.registration import name_in_files, serializable
 
-
 # Of what `get_config` says of the layer and of what it has attached.
 _KEYS = ("layer", "terms", "on", "output")
 
