@@ -19,6 +19,7 @@ from topologies import (
     TOPOLOGIES,
     Block,
     Case,
+    adapted,
     bert_backbone,
     embedded,
     hub,
@@ -197,6 +198,26 @@ def inner_of_attention():
         x=numbers(SAMPLES, STEPS, 3),
         select="attention/query",
     )
+
+
+@topology("attention scores inside MultiHeadAttention")
+def inner_scores():
+    inputs = keras.Input((STEPS, 3))
+    # Without dropout it uses fused attention, which computes no scores.
+    layer = layers.MultiHeadAttention(2, 3, dropout=0.1, seed=1, name="mha")
+    x = layer(inputs, inputs)
+    model = keras.Model(inputs, Dense(2)(layers.Flatten()(x)))
+    return inner_case(
+        model, {"mha/softmax": layer._softmax}, x=numbers(SAMPLES, STEPS, 3)
+    )
+
+
+@topology("LoRA on a layer inside a composite layer")
+def inner_with_lora():
+    block = Block(FEATURES, name="block")
+    model = around(block)
+    adapted(block.up)
+    return inner_case(model, {"block/up": block.up})
 
 
 @topology("layer inside TimeDistributed")
