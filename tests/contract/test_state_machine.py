@@ -288,7 +288,11 @@ class OneModel(RuleBasedStateMachine):
         callbacks = []
         if monitored and self.terms:
             callbacks.append(PenaltyMonitor(None, alerts=()))
-        attached = [c for n in self.terms.values() for c, _ in n.values()]
+        attached = [
+            term.penalty.coefficient
+            for layer in penalized_layers(self.model).values()
+            for term in layer.terms.values()
+        ]
         if moved and attached and all(attached):
             callbacks.append(PenaltyScheduler(lambda step: 1.0))
         with pytest.raises(KeyboardInterrupt):
