@@ -47,7 +47,7 @@ def without_unsuited(
             continue
         if len(unsuited) == len(matched):
             raise ValueError(
-                f"{reasons[unsuited[0].key]}. So it is with every layer that "
+                f"{reasons[unsuited[0].key]}. The same holds for every layer that "
                 f"{pattern} matches"
             )
         warn_user(
