@@ -47,8 +47,8 @@ def without_unsuited(
             continue
         if len(unsuited) == len(matched):
             raise ValueError(
-                f"{reasons[unsuited[0].key]}. The same holds for every layer that "
-                f"{pattern} matches"
+                f"{reasons[unsuited[0].key]}. The same holds for every layer "
+                f"that {pattern} matches"
             )
         warn_user(
             f"{pattern} leaves out {len(unsuited)} of the {len(matched)} "
