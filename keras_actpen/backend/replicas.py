@@ -64,8 +64,9 @@ def local_values(variable: keras.Variable) -> list[np.ndarray]:
         return [keras.ops.convert_to_numpy(value)]
     strategy = getattr(value, "distribute_strategy", None)
     if strategy is None:
-        # Half the time of ops.convert_to_numpy, and there are many.
-        return [value.numpy()]
+        # `value.numpy()` takes several times as long, and there are many.
+        read = tf.raw_ops.ReadVariableOp
+        return [read(resource=value.handle, dtype=value.dtype).numpy()]
     return [v.numpy() for v in strategy.experimental_local_results(value)]
 
 

@@ -65,7 +65,7 @@ class Reading:
             window = dataclasses.replace(
                 self.snapshot, dead_after=FEWEST_POSITIONS
             )
-            return window.values()[name]
+            return window.value(name)
         new, old = self.snapshot, before.snapshot
         count = new.count - old.count
         if not count:

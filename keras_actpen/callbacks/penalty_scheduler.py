@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.attach.select import Entries
@@ -288,5 +287,8 @@ def steps_done(model: keras.Model) -> int:
         return 0
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     batches = getattr(inner, "gradient_accumulation_steps", None) or 1
-    # int() cannot read a MirroredVariable, a sum can.
-    return int(ops.add(optimizer.iterations, 0)) * batches
+    iterations = optimizer.iterations
+    if isinstance(iterations, keras.Variable):
+        # int() cannot read a MirroredVariable.
+        iterations = backend.local_values(iterations)[0]
+    return int(iterations) * batches

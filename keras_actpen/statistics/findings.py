@@ -148,7 +148,7 @@ def severity(finding: Finding) -> float:
 
 def _seems_dead(evidence: Evidence, thresholds: Mapping[str, float]) -> bool:
     return "dead" in thresholds and any(
-        _exceeds("dead", one.values()["dead_fraction"], thresholds["dead"])
+        _exceeds("dead", one.value("dead_fraction"), thresholds["dead"])
         for one in evidence.statistics.values()
     )
 
@@ -192,7 +192,7 @@ def _of_activations(
     what = f"{before}activations{_of_output(spec)}"
     count = snapshot.nonfinite
     yield "nonfinite", float(count), f"{count} {what} are NaN or infinite"
-    rms = snapshot.values()["rms"]
+    rms = snapshot.value("rms")
     yield "exploding", rms, f"the {what} have a root mean square of {rms:.3g}"
     if spec.on == "output":
         saturated = saturated_share(snapshot, activation)
@@ -205,7 +205,7 @@ def _of_units(
 ) -> Iterator[tuple[str, float, str]]:
     if not has_enough_samples(snapshot):
         return
-    dead = snapshot.values()["dead_fraction"]
+    dead = snapshot.value("dead_fraction")
     # The activation turns pre-activations that are 0 into something else.
     state = "have no input" if spec.on == "preactivation" else "are dead"
     yield "dead", dead, f"{percent(dead)} of units{_of_output(spec)} {state}"

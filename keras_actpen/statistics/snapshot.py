@@ -1,6 +1,7 @@
 """Activation statistics on the host: definitions, merge, values."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -55,7 +56,7 @@ class StatisticsSnapshot:
         """Mean of the squares of the counted elements."""
         return self.variance + self.mean**2
 
-    @property
+    @functools.cached_property
     def firing_rates(self) -> np.ndarray | None:
         """For each unit the share of its elements that are finite and not 0.
 
@@ -121,9 +122,11 @@ class StatisticsSnapshot:
         finite one was, everything but `nonfinite` and what is said of units
         that are followed at every step.
         """
-        return {
-            name: float(one.value(self)) for name, one in STATISTICS.items()
-        }
+        return {name: self.value(name) for name in STATISTICS}
+
+    def value(self, name: str) -> float:
+        """One of the statistics, NaN if it has not been seen."""
+        return float(STATISTICS[name].value(self))
 
 
 class Statistic(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_actpen import backend
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.optional import Values
 from keras_actpen.statistics.snapshot import Snapshots
@@ -93,7 +94,9 @@ def _array(value: Any) -> np.ndarray | None:
     if type(value) is float:  # nearly all are: no need to look further
         return np.asarray(value)
     try:
-        if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+        if isinstance(value, keras.Variable):
+            value = backend.local_values(value)[0]
+        elif keras.ops.is_tensor(value):
             value = keras.ops.convert_to_numpy(value)
         array = np.asarray(value)
         # float64 would take texts of digits, and None as NaN.

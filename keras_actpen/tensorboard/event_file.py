@@ -5,17 +5,15 @@ leaves a torn record behind on a full disk (every reader stops there for good)
 and then fails on each later call.
 """
 
-import io
 import itertools
 import os
 import socket
 import time
 from collections.abc import Iterable
 
-from tensorboard.summary.writer.record_writer import RecordWriter
-
 from keras_actpen.tensorboard import events
 from keras_actpen.tensorboard.log_directory import refuse_unwritable
+from keras_actpen.tensorboard.records import record
 from keras_actpen.tensorboard.warn_once import WarnOnce
 
 # Bytes that wait for a disk that cannot be written; later ones are dropped.
@@ -82,7 +80,8 @@ class EventWriter:
         """Add one event, in memory.
 
         Args:
-            values: What the functions of `events` return.
+            values: What the functions of `events` return; they may lose
+                their descriptions here.
             step: Epoch or batch.
             wall_time: Seconds since 1970. Defaults to now.
         """
@@ -113,10 +112,13 @@ class EventWriter:
         if self._path is None or not os.path.exists(self._path):
             # The next flush begins a new file.
             self._described.clear()
-        values = [self._described_once(value) for value in values]
-        record = _frame(events.event(values, step, wall_time))
-        if len(self._pending) + len(record) <= capacity:
-            self._pending += record
+        values = list(values)
+        for value in values:
+            if value.tag in self._described:
+                value.metadata.ClearField("summary_description")
+        added = record(events.event(values, step, wall_time))
+        if len(self._pending) + len(added) <= capacity:
+            self._pending += added
             self._described.update(value.tag for value in values)
         else:
             self._warn(
@@ -126,15 +128,6 @@ class EventWriter:
                 f"{capacity // 2**20} MiB that they may take. Training goes "
                 "on.",
             )
-
-    def _described_once(self, value: events.Value) -> events.Value:
-        """The value, without its description if the file has that."""
-        if value.tag not in self._described:
-            return value
-        short = events.Value()
-        short.CopyFrom(value)
-        short.metadata.ClearField("summary_description")
-        return short
 
     def flush(self) -> None:
         """Write what waits; a failure warns once and never raises."""
@@ -182,7 +175,7 @@ class EventWriter:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self._path, self._size = path, 0
         try:
-            self._append(_frame(events.header_event(now)))
+            self._append(record(events.header_event(now)))
         except OSError:
             self._path = None
             os.remove(path)
@@ -211,10 +204,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     remaining = memoryview(data)
     while remaining:
         remaining = remaining[os.write(descriptor, remaining) :]
-
-
-def _frame(content: bytes) -> bytes:
-    """One record: length, content, and the checksums of both."""
-    file = io.BytesIO()
-    RecordWriter(file).write(content)
-    return file.getvalue()

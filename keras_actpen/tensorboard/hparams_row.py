@@ -94,7 +94,7 @@ def metrics(
         yield _metric("penalty_total", total, tags.OVERVIEW["penalty_total"])
     for path, layer in layers.items():
         snapshot = recorded.snapshots.get((path, layer.actpen.specs[0]))
-        zeros = snapshot.values()["zero_fraction"] if snapshot else math.nan
+        zeros = snapshot.value("zero_fraction") if snapshot else math.nan
         if not math.isnan(zeros):
             name = f"zeros {path}"
             yield _metric(name, zeros, DEFINITIONS["zero_fraction"])

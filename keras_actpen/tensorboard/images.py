@@ -118,7 +118,7 @@ class Images:
                 if layer.actpen.terms
             },
             "dead_fraction": {
-                tags.spec_path(path, spec): snapshot.values()["dead_fraction"]
+                tags.spec_path(path, spec): snapshot.value("dead_fraction")
                 for (path, spec), snapshot in recorded.snapshots.items()
                 if spec.on == "output"
             },
