@@ -17,7 +17,7 @@ from keras_actpen.attach.capture import (
     tapped_activation,
     watched_at,
 )
-from keras_actpen.attach.padding import mask_for, padding_mask
+from keras_actpen.attach.padding import mask_for, padding_mask, with_padding
 from keras_actpen.backend.tensors import Tensor
 
 Layer = keras.layers.Layer
@@ -203,9 +203,7 @@ def watched_by(
         listener: What has seen the calls.
         padding: Mask of what the other one is called on, which counts where
             an activation has none of its own and it fits.
-        rank: Number of axes of what the other one is called on. Attention
-            scores of shape `(batch, heads, ...)` have more: as many heads as
-            steps would be taken for these.
+        rank: Number of axes of what the other one is called on.
     """
     layer = listener.layer
     root, actpen = layer.wrapped_layer, layer.actpen
@@ -226,12 +224,7 @@ def watched_by(
         )
         found.append(
             {
-                spec: [
-                    (x, mask_for(x, mask, padding))
-                    if rank in (len(x.shape), len(received.shape))
-                    else (x, mask)
-                    for x, mask in tensors
-                ]
+                spec: with_padding(tensors, received, padding, rank)
                 for spec, tensors in seen.items()
             }
         )

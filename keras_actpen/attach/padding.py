@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_actpen.backend.tensors import Tensor
+from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 # What KerasHub's encoder and decoder layers call the mask of their input.
 PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
@@ -41,3 +41,24 @@ def mask_for(
         for a, b in zip(padding.shape, tensor.shape[:rank], strict=True)
     )
     return ops.cast(padding, "bool") if fits else None
+
+
+def with_padding(
+    tensors: MaskedTensors, received: Tensor, padding: Tensor | None, rank: int
+) -> MaskedTensors:
+    """Tensors of a call inside a layer, with that layer's mask where it fits.
+
+    Args:
+        tensors: The tensors, each with its own mask or None.
+        received: What the call inside is made on.
+        padding: Mask of what the layer around is called on.
+        rank: Number of axes of what the layer around is called on. Attention
+            scores of shape `(batch, heads, ...)` have more: as many heads as
+            steps would be taken for these.
+    """
+    return [
+        (x, mask_for(x, mask, padding))
+        if rank in (len(x.shape), len(received.shape))
+        else (x, mask)
+        for x, mask in tensors
+    ]

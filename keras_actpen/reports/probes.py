@@ -20,7 +20,7 @@ from keras_actpen.attach.capture import (
 )
 from keras_actpen.attach.inner_calls import padding_of, step_mask
 from keras_actpen.attach.inner_layers import InnerLayer
-from keras_actpen.attach.padding import mask_for
+from keras_actpen.attach.padding import with_padding
 from keras_actpen.attach.weights import weight_of
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals import root_of
@@ -164,13 +164,7 @@ class Probe:
         if stepped_by is not None:
             mask = step_mask(padding, stepped_by, step)
             return [(x, mask) for x, _ in seen]
-        given = tree.flatten(call[1:3])[0]
-        return [
-            (x, mask_for(x, mask, padding))
-            if rank in (len(x.shape), len(given.shape))
-            else (x, mask)
-            for x, mask in seen
-        ]
+        return with_padding(seen, tree.flatten(call[1:3])[0], padding, rank)
 
 
 def _noting(plain: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
