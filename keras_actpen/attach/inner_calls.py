@@ -17,7 +17,7 @@ from keras_actpen.attach.capture import (
     tapped_activation,
     watched_at,
 )
-from keras_actpen.attach.padding import mask_for, padding_mask, with_padding
+from keras_actpen.attach.padding import MasksAround, mask_for
 from keras_actpen.backend.tensors import Tensor
 
 Layer = keras.layers.Layer
@@ -129,11 +129,11 @@ def observed_inside(
     with listening_to(listening) as listeners:
         outputs, watched = observed_call(host, specs, args, kwargs, call)
     # Not earlier: Keras puts a mask on a tensor after the layer's call.
-    padding, rank = padding_of(host, args, kwargs)
+    around = MasksAround(host, args, kwargs)
     for one in listeners:
         if one.refusal is not None:
             raise one.refusal
-        inside += [(one.layer, seen) for seen in watched_by(one, padding, rank)]
+        inside += [(one.layer, seen) for seen in watched_by(one, around)]
     return outputs, watched, inside
 
 
@@ -146,17 +146,6 @@ def listening_to(inner: list[Penalized]) -> Iterator[list[Listener]]:
         [(one.layer.wrapped_layer, one) for one in listeners]
     ):
         yield listeners
-
-
-def padding_of(
-    host: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Tensor | None, int]:
-    """The mask of what a layer is called on, and how many axes that has."""
-    given = tree.flatten((args, kwargs))[0]
-    padding = padding_mask(host, args, kwargs)
-    if padding is None:
-        padding = internals.mask_of(given)
-    return padding, len(given.shape)
 
 
 def cannot_leave(layer: Penalized) -> CannotLeave:
@@ -194,23 +183,19 @@ def not_called(layer: Penalized) -> ValueError:
     )
 
 
-def watched_by(
-    listener: Listener, padding: Tensor | None, rank: int
-) -> list[Watched]:
+def watched_by(listener: Listener, around: MasksAround) -> list[Watched]:
     """What is watched in each call of a layer inside another one.
 
     Args:
         listener: What has seen the calls.
-        padding: Mask of what the other one is called on, which counts where
-            an activation has none of its own and it fits.
-        rank: Number of axes of what the other one is called on.
+        around: Masks of what the other one is called on.
     """
     layer = listener.layer
     root, actpen = layer.wrapped_layer, layer.actpen
     specs = actpen.of_calls
     stepped_by = actpen.within.stepped_by
     if stepped_by is not None and len(listener.calls) > 1:
-        return [_of_all_steps(listener, specs, padding, stepped_by)]
+        return [_of_all_steps(listener, specs, around.steps, stepped_by)]
     found = []
     for call in listener.calls:
         received = tree.flatten((call.args, call.kwargs))[0]
@@ -224,7 +209,7 @@ def watched_by(
         )
         found.append(
             {
-                spec: with_padding(tensors, received, padding, rank)
+                spec: around.masked(tensors, received)
                 for spec, tensors in seen.items()
             }
         )

@@ -13,9 +13,9 @@ from keras_actpen.attach.inner_calls import (
     cannot_leave,
     listening_to,
     not_called,
-    padding_of,
     watched_by,
 )
+from keras_actpen.attach.padding import MasksAround
 from keras_actpen.backend.tensors import Tensor
 
 Layer = keras.layers.Layer
@@ -88,14 +88,14 @@ def _tried(
     def traced(*args: Any, **kwargs: Any) -> list[list[list[list[Tensor]]]]:
         with listening_to(inner) as listeners:
             host(*args, **kwargs)
-        padding, rank = padding_of(host, args, kwargs)
+        around = MasksAround(host, args, kwargs)
         shown = []
         for one in listeners:
             calls = []
             try:
                 if one.refusal is not None:
                     raise one.refusal
-                calls = watched_by(one, padding, rank)
+                calls = watched_by(one, around)
                 if not calls:
                     raise not_called(one.layer)
             except ValueError as error:

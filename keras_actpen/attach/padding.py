@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
+from keras_actpen import internals
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 # What KerasHub's encoder and decoder layers call the mask of their input.
@@ -43,22 +44,54 @@ def mask_for(
     return ops.cast(padding, "bool") if fits else None
 
 
-def with_padding(
-    tensors: MaskedTensors, received: Tensor, padding: Tensor | None, rank: int
-) -> MaskedTensors:
-    """Tensors of a call inside a layer, with that layer's mask where it fits.
+class MasksAround:
+    """Masks of what a layer is called on, for the calls of layers inside it.
 
     Args:
-        tensors: The tensors, each with its own mask or None.
-        received: What the call inside is made on.
-        padding: Mask of what the layer around is called on.
-        rank: Number of axes of what the layer around is called on. Attention
-            scores of shape `(batch, heads, ...)` have more: as many heads as
-            steps would be taken for these.
+        layer: The layer.
+        args: Arguments of its call.
+        kwargs: Keyword arguments of its call.
     """
-    return [
-        (x, mask_for(x, mask, padding))
-        if rank in (len(x.shape), len(received.shape))
-        else (x, mask)
-        for x, mask in tensors
-    ]
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ):
+        first = tree.flatten((args, kwargs))[0]
+        padding = padding_mask(layer, args, kwargs)
+        # Where one layer is called step by step, the steps that count.
+        self.steps: Tensor | None = (
+            internals.mask_of(first) if padding is None else padding
+        )
+        self._rank = len(first.shape)
+        names = layer.call_signature_parameters
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        # KerasHub's decoders are called on `encoder_sequence` too, whose mask
+        # is `encoder_padding_mask`.
+        self._others: list[tuple[Any, Tensor | None]] = [
+            (value, given.get(f"{name.removesuffix('sequence')}padding_mask"))
+            for name, value in given.items()
+            if name.endswith("_sequence") and value is not first
+        ]
+
+    def masked(self, tensors: MaskedTensors, received: Tensor) -> MaskedTensors:
+        """Tensors of a call inside the layer, with its mask where that fits.
+
+        Args:
+            tensors: The tensors, each with its own mask or None.
+            received: What the call is made on.
+        """
+        padding = self.steps
+        for value, mask in self._others:
+            if value is received:
+                padding = mask
+        # Attention scores of shape `(batch, heads, ...)` have another rank: as
+        # many heads as steps would be taken for these.
+        return [
+            (x, mask_for(x, mask, padding))
+            if self._rank in (len(x.shape), len(received.shape))
+            else (x, mask)
+            for x, mask in tensors
+        ]

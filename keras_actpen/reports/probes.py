@@ -18,9 +18,9 @@ from keras_actpen.attach.capture import (
     tensors_at,
     watched_at,
 )
-from keras_actpen.attach.inner_calls import padding_of, step_mask
+from keras_actpen.attach.inner_calls import step_mask
 from keras_actpen.attach.inner_layers import InnerLayer
-from keras_actpen.attach.padding import with_padding
+from keras_actpen.attach.padding import MasksAround
 from keras_actpen.attach.weights import weight_of
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.internals import root_of
@@ -159,12 +159,12 @@ class Probe:
             seen: What it shows.
             step: The number of the call.
         """
-        padding, rank = padding_of(root_of(self.within.parents[0]), *host)
+        around = MasksAround(root_of(self.within.parents[0]), *host)
         stepped_by = self.within.stepped_by
         if stepped_by is not None:
-            mask = step_mask(padding, stepped_by, step)
+            mask = step_mask(around.steps, stepped_by, step)
             return [(x, mask) for x, _ in seen]
-        return with_padding(seen, tree.flatten(call[1:3])[0], padding, rank)
+        return around.masked(seen, tree.flatten(call[1:3])[0])
 
 
 def _noting(plain: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:

@@ -37,18 +37,19 @@ Dense = layers.Dense
 @contextlib.contextmanager
 def noted(layer, calls, first=False):
     """Note what a layer puts out, or with `first` what it is called on."""
-    plain = layer.call
+    method = "quantized_call" if layer.quantization_mode else "call"
+    plain = getattr(layer, method)
 
     def call(x, *args, **kwargs):
         outputs = plain(x, *args, **kwargs)
         calls.append(x if first else keras.tree.flatten(outputs)[0])
         return outputs
 
-    vars(layer)["call"] = call
+    vars(layer)[method] = call
     try:
         yield
     finally:
-        del vars(layer)["call"]
+        del vars(layer)[method]
 
 
 def inner_case(model, inner, x=None, y=None, stacked=False, **arguments):
@@ -220,6 +221,22 @@ def inner_with_lora():
     return inner_case(model, {"block/up": block.up})
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Around(layers.Wrapper):
+    """Calls the layer that it was made with."""
+
+    def call(self, x):
+        return self.layer(x)
+
+
+@topology("layer inside a composite layer, in int8")
+def inner_in_int8():
+    block = Around(Dense(FEATURES, name="within"), name="block")
+    model = around(block)
+    block.layer.quantize("int8")
+    return inner_case(model, {"block/layer": block.layer})
+
+
 @topology("layer inside TimeDistributed")
 def inner_of_time_distributed():
     inputs = keras.Input((STEPS, 3))
@@ -321,6 +338,43 @@ def hub_gpt2_inner():
         y=numbers(SAMPLES, STEPS, 7, seed=3),
         masks=dict.fromkeys(inner, x["padding_mask"]),
         select="*/self_attention_layer/query",
+    )
+
+
+@topology("KerasHub decoder, its attention to the sequence of an encoder")
+def hub_decoder_inner():
+    import keras_hub
+
+    decoder = keras_hub.layers.TransformerDecoder(6, 2, name="decoder")
+    x = {
+        "sequence": numbers(SAMPLES, STEPS, 4),
+        "memory": numbers(SAMPLES, STEPS, 4, seed=5),
+        "mask": np.tile(np.arange(STEPS) < 2, (SAMPLES, 1)),
+        "memory_mask": np.tile(np.arange(STEPS) < 1, (SAMPLES, 1)),
+    }
+    inputs = {
+        name: keras.Input(value.shape[1:], dtype=value.dtype.name, name=name)
+        for name, value in x.items()
+    }
+    outputs = decoder(
+        inputs["sequence"],
+        inputs["memory"],
+        decoder_padding_mask=inputs["mask"],
+        encoder_padding_mask=inputs["memory_mask"],
+    )
+    attention = decoder._cross_attention_layer
+    path = "decoder/cross_attention_layer"
+    return inner_case(
+        keras.Model(inputs, Dense(2)(layers.Flatten()(outputs))),
+        {
+            f"{path}/query_dense": attention._query_dense,
+            f"{path}/key_dense": attention._key_dense,
+        },
+        x=x,
+        masks={
+            f"{path}/query_dense": x["mask"],
+            f"{path}/key_dense": x["memory_mask"],
+        },
     )
 
 
