@@ -736,6 +736,17 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
             message("histogram_freq", "an integer >= 0", "-1"),
         ),
         (
+            {"dead_after": 0},
+            ValueError,
+            message(
+                "dead_after",
+                "a number of positions from 1 to 1073741824, for example "
+                "dead_after=30000 to find rates below 1e-4, or None for "
+                "those of the first epoch",
+                "0",
+            ),
+        ),
+        (
             {"statistics_freq": True},
             TypeError,
             message(

@@ -36,8 +36,15 @@ def code_and_decoder(kind):
     code = layers.Dense(FEATURES, activation="relu", name="code")
     if kind == "tied":
         return code, Tied(code)
-    unit_norm = keras.constraints.UnitNorm(axis=1)
-    return code, layers.Dense(WIDTH, kernel_constraint=unit_norm)
+    constraint = keras.constraints.UnitNorm(axis=1)
+    if kind == "weighted":
+        constraint = None
+    return code, layers.Dense(WIDTH, kernel_constraint=constraint)
+
+
+def norms(decoder):
+    """Of the directions of the features."""
+    return ops.norm(decoder.kernel, axis=1)
 
 
 class ByHand(keras.Model):
@@ -46,17 +53,22 @@ class ByHand(keras.Model):
     def __init__(self, kind):
         super().__init__()
         self.code, self.decoder = code_and_decoder(kind)
+        self.weighted = kind == "weighted"
         self.steps = self.add_weight(
             shape=(), initializer="zeros", trainable=False
         )
 
     def call(self, x, training=False):
         code = self.code(x)
+        decoded = self.decoder(code)
+        size = ops.abs(code)
+        if self.weighted:
+            size *= norms(self.decoder)
         coefficient = L1 * ops.minimum(self.steps / WARM_UP, 1.0)
-        self.add_loss(coefficient * ops.mean(ops.sum(ops.abs(code), axis=-1)))
+        self.add_loss(coefficient * ops.mean(ops.sum(size, axis=-1)))
         if training:
             self.steps.assign_add(1.0)
-        return self.decoder(code)
+        return decoded
 
 
 def trained(model, x, *callbacks):
@@ -70,23 +82,28 @@ def trained(model, x, *callbacks):
     return history["loss"], weights
 
 
-@pytest.mark.parametrize("kind", ["untied", "tied"])
-def test_equals_the_one_written_by_hand(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["untied", "tied", "weighted"])
+def test_equals_the_one_written_by_hand(kind):
     x = np.random.default_rng(0).normal(size=(20, WIDTH)).astype("float32")
-    layers_of = code_and_decoder(kind)
-    plain = keras.Sequential([keras.Input((WIDTH,)), *layers_of])
-    penalty = penalties.L1(L1, reduction="position")
+    code, decoder = code_and_decoder(kind)
+    plain = keras.Sequential([keras.Input((WIDTH,)), code, decoder])
+    penalty = penalties.L1(
+        L1,
+        unit_weights=(lambda: norms(decoder)) if kind == "weighted" else None,
+        reduction="position",
+    )
     model = attach_penalty(plain, "code", penalty)
     warm_up = keras.optimizers.schedules.PolynomialDecay(0.0, WARM_UP, 1.0)
-    monitor = PenaltyMonitor(tmp_path, alerts="sparse")
+    monitor = PenaltyMonitor(None, alerts="sparse")
     losses, weights = trained(model, x, PenaltyScheduler(warm_up), monitor)
     by_hand = ByHand(kind)
     expected_losses, expected_weights = trained(by_hand, x)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
     assert_same_arrays(weights, expected_weights, rtol=1e-5, atol=1e-5)
     if kind == "untied":
-        norms = np.linalg.norm(weights[2], axis=1)
-        np.testing.assert_allclose(norms, 1.0, rtol=1e-5)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(norms(decoder)), 1.0, rtol=1e-5
+        )
     code = ops.convert_to_numpy(by_hand.code(x))
     found = unit_statistics(model, x, verbose=0)["code"]
     np.testing.assert_allclose(found.rate, np.mean(code > 0, axis=0))
