@@ -314,22 +314,6 @@ def test_more_units_than_there_are():
     fit(model, TargetController("l1", units, "l0"))
 
 
-def test_early_stopping_by_l0():
-    """Here it never falls: the best is the first."""
-    model = frozen(l1=0.5)
-    stopping = keras.callbacks.EarlyStopping(
-        "l0/hidden/l1", mode="min", patience=2
-    )
-    history = fit(
-        model,
-        TargetController("l1", 3, "l0", update_freq=3),
-        stopping,
-        epochs=9,
-    )
-    l0 = MEASURES["l0"](hidden_of(model, X[:4]))
-    assert history["l0/hidden/l1"] == pytest.approx([l0] * 3)
-
-
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "monitor"])
 def test_value_is_the_mean_since_the_last_move(beside):
     model = frozen(l1=0.5)
