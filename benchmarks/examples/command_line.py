@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,7 @@ def main(
     full: Mapping[str, Any],
     quick: Mapping[str, Any],
 ) -> None:
-    """Run an example and print what it returns.
+    """Run an example and print what it returns, as a table of Markdown.
 
     Args:
         run: The example.
@@ -35,7 +36,7 @@ def main(
         help="few data and steps, to see that it runs",
     )
     rows = run(**parser.parse_args().sizes)
-    table = Table("", *rows)
+    table = Table("", *rows, box=box.MARKDOWN)
     for measure in next(iter(rows.values())):
         table.add_row(
             measure, *(f"{row[measure]:.4g}" for row in rows.values())

@@ -19,6 +19,7 @@ from keras_actpen.statistics.since_fired import DeadWindow
 from keras_actpen.statistics.thresholds import AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues, unit_values
 from keras_actpen.tensorboard.epoch_data import Recorded, number
+from keras_actpen.tensorboard.tags import statistic_tag
 
 if TYPE_CHECKING:
     from keras_actpen.tensorboard.runs import Runs
@@ -32,6 +33,7 @@ class Arguments(Protocol):
     statistics_freq: int
     max_overhead: float | None
     statistics: tuple[str, ...]
+    statistics_in_logs: tuple[str, ...]
     dead_after: int | None
     validation_statistics: bool
     images: bool
@@ -66,7 +68,8 @@ class MonitoredFit:
         self._runs: Runs | None = None
         self._pace: EveryNthStep | StepsWithinOverhead = EveryNthStep(0)
         self._validation_pace = EveryNthStep(0)
-        if directory is not None:  # else nothing shows statistics
+        # Else nothing shows statistics.
+        if directory is not None or monitor.statistics_in_logs:
             self._choose_steps()
         self._follows_units = monitor.on_dead_units is not None
         if self._follows_units:
@@ -219,6 +222,11 @@ class MonitoredFit:
                 self._pace.costs(),
                 self.model.steps_per_execution,
             )
+        # Not earlier: what is written has curves of its own for them.
+        for (path, spec), seen in recorded["train"].snapshots.items():
+            values = seen.values()
+            for name in self._monitor.statistics_in_logs:
+                logs[statistic_tag(name, path, spec)] = values[name]
         if self._follows_units:
             tell_dead_units(
                 self._monitor.on_dead_units,
@@ -233,8 +241,9 @@ class MonitoredFit:
         """What the steps of the epoch have recorded."""
         means = self._session.means("train")
         unused = self._session.checks.unused_keys("train")
-        shows = self._runs is not None and self._monitor.statistics_freq
-        if not (shows or self._follows_units):
+        monitor = self._monitor
+        shows = self._runs is not None or monitor.statistics_in_logs
+        if not (shows and monitor.statistics_freq) and not self._follows_units:
             return Recorded(means, unused=unused)
         state = self._session.state
         snapshots = self._window.after_epoch(state.snapshots())

@@ -20,6 +20,7 @@ from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.optional import StatisticName, check_names
 from keras_actpen.statistics.since_fired import check_dead_after
+from keras_actpen.statistics.snapshot import STATISTICS
 from keras_actpen.statistics.thresholds import THRESHOLDS, AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
@@ -38,14 +39,11 @@ class PenaltyMonitor(CopyableCallback):
 
     Statistics and histograms of the activations are taken on the first step
     of each epoch and on every `statistics_freq`-th, by a second compiled
-    train function; all other steps run without them. With `max_overhead` the
-    monitor times both functions on a few steps and instruments as many steps
-    as the share allows; `monitor/` in TensorBoard shows what it costs.
+    train function; all other steps run without them.
 
     TensorBoard shows everything under the runs `actpen/train` and
     `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the
-    runs `actpen-2/...`. Neither TensorFlow nor the `tensorboard` server is
-    needed to write.
+    runs `actpen-2/...`. Writing takes neither TensorFlow nor a server.
 
     Example:
     ```python
@@ -63,11 +61,15 @@ class PenaltyMonitor(CopyableCallback):
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
-            share: 0.01 for 1 %. Compilation and writing are not in it.
+            share: 0.01 for 1 %. Compilation and writing are not in it;
+            `monitor/` in TensorBoard shows what is.
         statistics: Names of further statistics: `"quantiles"`, `"kurtosis"`,
             `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
             `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
             text page in TensorBoard defines them.
+        statistics_in_logs: Names of statistics that `logs` get too, by their
+            tags: `("l0",)` for `activation.l0/<path>`. Callbacks that stand
+            behind the monitor can use them.
         dead_after: How many positions a unit must not have fired in to be
             called dead, masked ones left out; of a layer of shape
             `(batch, ..., units)` each sample has as many as the axes between
@@ -77,11 +79,9 @@ class PenaltyMonitor(CopyableCallback):
             there were fewer, all that there were are judged by;
             `dead_window` in TensorBoard is their number.
         validation_statistics: Whether to take statistics and histograms of
-            the validation too, on its first step and on every
-            `statistics_freq`-th; the curves are in the run of the validation.
-        images: Whether to draw images of layers and units by epochs for
-            TensorBoard's Images page, after 1, 2, 4, 8, ... epochs and at the
-            end. The Activations tab shows the same without them.
+            the validation too, on as many steps; its run has the curves.
+        images: Whether to draw images of layers and units by epochs, after 1,
+            2, 4, 8, ... epochs and at the end. The Activations tab needs none.
         alerts: What to warn of, once per kind and `fit`, and again when it has
             grown worse: the kinds of findings, `()` for none, a mapping from
             kinds to thresholds other than the default ones, `None` to leave a
@@ -100,8 +100,7 @@ class PenaltyMonitor(CopyableCallback):
             `"dominating"`, half of the loss or more is the layer's penalty;
             `"negligible"`, less than 0.0001 of it is, but not 0, not in the
             first epoch and not where units are dead. The thresholds of the
-            last four are shares. Without a `log_dir` only the terms are
-            judged. TensorBoard's text page has the findings too.
+            last four are shares. Without statistics only terms are judged.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once an epoch or, of the first three kinds, once; it
             may set `model.stop_training = True`.
@@ -129,6 +128,7 @@ class PenaltyMonitor(CopyableCallback):
         statistics_freq: int = STATISTICS_FREQ,
         max_overhead: float | None = None,
         statistics: Sequence[StatisticName] = (),
+        statistics_in_logs: Sequence[str] = (),
         validation_statistics: bool = False,
         images: bool = False,
         dead_after: int | None = None,
@@ -142,11 +142,8 @@ class PenaltyMonitor(CopyableCallback):
         self.log_dir: str | None = (
             None if log_dir is None else check_log_dir(log_dir)
         )
-        for name, value in (
-            ("histogram_freq", histogram_freq),
-            ("statistics_freq", statistics_freq),
-        ):
-            check_integer(name, value, "an integer >= 0", 0)
+        check_integer("histogram_freq", histogram_freq, "an integer >= 0", 0)
+        check_integer("statistics_freq", statistics_freq, "an integer >= 0", 0)
         self.update_freq: str | int = check_update_freq(update_freq)
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq
@@ -154,6 +151,9 @@ class PenaltyMonitor(CopyableCallback):
             max_overhead, statistics_freq
         )
         self.statistics: tuple[str, ...] = check_names(statistics)
+        self.statistics_in_logs: tuple[str, ...] = check_names(
+            statistics_in_logs, "statistics_in_logs", STATISTICS
+        )
         self.validation_statistics = validation_statistics
         self.images = images
         self.dead_after: int | None = check_dead_after(dead_after)

@@ -1,7 +1,7 @@
 """Statistics that PenaltyMonitor takes only if they are asked for by name."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from keras_actpen.penalties.validation import invalid_type, invalid_value
@@ -64,30 +64,40 @@ DEFINITIONS: dict[str, str] = {
 }
 
 
-def check_names(names: Any) -> tuple[str, ...]:
-    """Names of optional statistics as a tuple.
+def check_names(
+    names: Any,
+    argument: str = "statistics",
+    known: Mapping[Any, Any] = STATES,
+) -> tuple[str, ...]:
+    """Names of statistics as a tuple.
+
+    Args:
+        names: What was given.
+        argument: Name of the argument that was given.
+        known: The statistics that there are, by name.
 
     Raises:
         TypeError: If `names` is not a sequence of strings.
         ValueError: If there is no statistic of a name.
     """
+    example = next(iter(known))
     if (
         isinstance(names, str)
         or not isinstance(names, Sequence)
         or not all(isinstance(name, str) for name in names)
     ):
         raise invalid_type(
-            "statistics",
-            "a sequence of names, for example statistics=('quantiles',)",
+            argument,
+            f"a sequence of names, for example {argument}=({example!r},)",
             names,
         )
     for name in names:
-        if name not in STATES:
-            near = difflib.get_close_matches(name, STATES)
+        if name not in known:
+            near = difflib.get_close_matches(name, known)
             hint = f" Did you mean {' or '.join(map(repr, near))}?"
             raise invalid_value(
-                "statistics",
-                f"names out of {tuple(STATES)}",
+                argument,
+                f"names out of {tuple(known)}",
                 f"{name!r}.{hint if near else ''}",
             )
     return tuple(dict.fromkeys(names))

@@ -188,6 +188,7 @@ def test_a_healthy_training_is_not_warned_of(tmp_path):
         ({"dead": 0.8}, ["dominating"]),
         ({"dead": None}, ["dominating"]),
         ({"dominating": 1.0}, ["dead"]),
+        ("sparse", ["dead"]),
     ],
 )
 def test_kinds_and_thresholds(tmp_path, alerts, kinds):

@@ -218,6 +218,7 @@ def test_a_copy_holds_the_arguments_alone(tmp_path):
         "statistics_freq": 7,
         "max_overhead": None,
         "statistics": ("kurtosis",),
+        "statistics_in_logs": (),
         "validation_statistics": False,
         "images": False,
         "dead_after": None,

@@ -572,6 +572,29 @@ def test_epochs_without_validation_have_no_validation_points(tmp_path):
     assert log["actpen/train"][KEY].steps == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("where", ["logs", None])
+def test_early_stopping_by_a_statistic(tmp_path, where):
+    """Nothing is learned, so the first epoch is the best."""
+    model = compiled(attach_penalty(sequential(), "dense_4", l2=0.01), 0.0)
+    key = "activation.l0/dense_4"
+    monitor = PenaltyMonitor(
+        where and tmp_path,
+        statistics_freq=1,
+        statistics_in_logs=("l0",),
+        alerts=(),
+    )
+    stopping = keras.callbacks.EarlyStopping(key, mode="min", patience=2)
+    history = fit(model, monitor, stopping, epochs=9)
+    x, _ = data()
+    h = first_layer_values(model.get_layer("dense_4"), x, "output")
+    l0 = np.mean(np.sum(h != 0, axis=-1))
+    np.testing.assert_allclose(history[key], [l0] * 3, rtol=1e-6)
+    if where:
+        train = event_logs.read(tmp_path)["actpen/train"]
+        np.testing.assert_allclose(train[key].values, [l0] * 3, rtol=1e-6)
+        assert f"metric/{key}" not in train
+
+
 # Statistics
 
 
@@ -734,6 +757,35 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
             {"histogram_freq": -1},
             ValueError,
             message("histogram_freq", "an integer >= 0", "-1"),
+        ),
+        (
+            {"dead_after": 0},
+            ValueError,
+            message(
+                "dead_after",
+                "a number of positions from 1 to 1073741824, for example "
+                "dead_after=30000 to find rates below 1e-4, or None for "
+                "those of the first epoch",
+                "0",
+            ),
+        ),
+        (
+            {"statistics_in_logs": ("l_0",)},
+            ValueError,
+            "Invalid value received for argument `statistics_in_logs`. "
+            "Expected names out of ('mean', 'std', 'min', 'max', 'rms', "
+            "'zero_fraction', 'l0', 'dead_fraction', 'dead_window', "
+            "'nonfinite'). Received: 'l_0'. Did you mean 'l0'?",
+        ),
+        (
+            {"statistics_in_logs": "l0"},
+            TypeError,
+            message(
+                "statistics_in_logs",
+                "a sequence of names, for example statistics_in_logs=('mean',)",
+                "'l0' (of type str)",
+                "type",
+            ),
         ),
         (
             {"statistics_freq": True},

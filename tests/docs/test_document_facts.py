@@ -464,6 +464,20 @@ def test_wrong_names_are_found(span):
     assert not is_known(span)
 
 
+def test_what_saelens_has():
+    """Names in the column that says what to take here exist."""
+    plain = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(3, name="dense_4")]
+    )
+    for _, here, _ in documents.table("in SAELens", "here", "why"):
+        for span in documents.spans(here):
+            if span.startswith("keras.Model("):
+                found = eval(span, {"keras": keras, "plain": plain})
+                assert found.output_shape == (None, 3)
+            else:
+                assert is_known(span)
+
+
 def test_lists_of_names_are_whole():
     below = documents.text().partition("The names are ")[2].partition("\n")[0]
     assert [*map(str, documents.spans(below))] == [*STATES]

@@ -63,6 +63,8 @@ TABLES = {
     " what holds": "docs/test_document_facts.py::test_distribution",
     "Model or layer": "docs/test_document_facts.py::test_support",
     "Training": "docs/test_document_facts.py::test_support_of_training",
+    " digits": "studies/test_examples.py::test_sparse_features",
+    "in SAELens": "docs/test_document_facts.py::test_what_saelens_has",
     "with / without": (
         "studies/test_benchmarks.py::test_readme_has_the_overview_of_the_results"
     ),

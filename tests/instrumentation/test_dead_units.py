@@ -1,5 +1,6 @@
 """Dead units while a model trains: every step counts."""
 
+import html
 import json
 import os
 import subprocess
@@ -89,6 +90,14 @@ def test_the_window_goes_across_epochs(tmp_path):
     shares, positions = logged(tmp_path, "actpen-2/train")
     assert positions == [20.0, 25.0]
     assert shares == [0.5, 0.5]
+    # So does one that is resumed, and it says so.
+    fit(model, x, monitor, batch_size=8, initial_epoch=2, epochs=4)
+    _, positions = logged(tmp_path, "actpen-2/train")
+    assert positions == [20.0, 25.0, 20.0, 25.0]
+    page = event_logs.read(tmp_path)["actpen-2/train"]["actpen/attached"]
+    assert (
+        "it grows from 0 to `dead_after` when a training starts or is resumed"
+    ) in html.unescape(page.values[-1].ravel()[0].decode())
 
 
 def test_masked_positions_do_not_count(tmp_path):

@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 
 from benchmarks.examples import command_line
@@ -17,6 +18,14 @@ NAMES = sorted(
     path.stem
     for path in EXAMPLES.glob("*.py")
     if path.stem not in ("__init__", "command_line")
+)
+
+SHARES = (
+    "dead",
+    "log10 of the rate < -3",
+    "from -3 to -2",
+    "from -2 to -1",
+    "from -1 to 0",
 )
 
 
@@ -84,6 +93,22 @@ def test_dead_features():
         assert one[variance] > plain[variance] - 0.05
 
 
+def test_sparse_features():
+    pytest.importorskip("keras_hub")
+    example = importlib.import_module("benchmarks.examples.sparse_features")
+    rows = example.run(**example.QUICK)
+    measures, *columns = zip(*documents.table("", *rows), strict=True)
+    for title, column in zip(rows, columns, strict=True):
+        assert [*rows[title]] == [*measures]
+        # What the docs say and what these few steps find.
+        for found in (dict(zip(measures, column, strict=True)), rows[title]):
+            shares = [float(found[one]) for one in SHARES]
+            assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+            assert float(found["largest deviation"]) < 1e-5
+            assert float(found["decoder rows, shortest"]) == pytest.approx(1.0)
+            assert float(found["decoder rows, longest"]) == pytest.approx(1.0)
+
+
 def test_bert_classifier():
     pytest.importorskip("keras_hub")
     plain, penalized = ran("bert_classifier")
@@ -96,7 +121,7 @@ def test_bert_classifier():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scripts(name, monkeypatch):
-    if name == "bert_classifier":
+    if name in ("bert_classifier", "sparse_features"):
         pytest.importorskip("keras_hub")
     calls = []
     monkeypatch.setattr(command_line, "main", lambda *args: calls.append(args))
@@ -124,7 +149,7 @@ def test_command_line(arguments, shown, monkeypatch, capsys):
         "plain",
         "penalty",
     ]
-    assert [word for word in lines[3].split() if word != "│"] == [
+    assert [word for word in lines[3].split() if word != "|"] == [
         "a",
         "measure",
         "1",
