@@ -15,7 +15,7 @@ from keras_actpen.internals.graphs import (
     rebuilt_graph,
     symbolic_arguments,
 )
-from keras_actpen.internals.inner_calls import inner_calls_made_by
+from keras_actpen.internals.inner_calls import Caller, inner_calls_made_by
 from keras_actpen.internals.layers import (
     Entry,
     attributes_of,
@@ -65,6 +65,7 @@ from keras_actpen.internals.twins import (
 )
 
 __all__ = [
+    "Caller",
     "Entry",
     "NotedCount",
     "ObservedTwin",
