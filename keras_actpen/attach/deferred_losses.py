@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.recording import out_of_reach
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 
@@ -111,6 +112,13 @@ class DeferredLosses(threading.local):
             elif call.values is not None:
                 # Of a compiled step: symbolic, as Keras's own losses are.
                 found.append(call)
+            else:
+                warn_user(
+                    f"The penalty of layer {layer.name!r} is not among these "
+                    "`losses`: the layer was called in a `tf.function`, and "
+                    "they are asked for outside of it. Ask for them where the "
+                    "model is called."
+                )
         return found
 
     def __reduce__(self) -> tuple[type["DeferredLosses"], tuple[()]]:

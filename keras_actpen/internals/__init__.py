@@ -22,6 +22,7 @@ from keras_actpen.internals.layers import (
     entry_layer,
     entry_of_replica,
     inner_layers,
+    is_rematerialized,
     own_losses,
     sublayers,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "inner_layers",
     "is_exporting",
     "is_in_constructor",
+    "is_rematerialized",
     "is_writing_keras_file",
     "load_pickled",
     "make_twin",

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from models import FEATURES, QUICK, data
+from models import FEATURES, QUICK, data, functional
 
 from keras_actpen import PenaltyMonitor, attach_penalty, penalty_terms
 
@@ -148,3 +148,37 @@ def test_a_layer_that_the_code_goes_round_is_refused(wrap):
     assert model.target is target
     # What is on a weight is in the loss whoever calls the layer.
     attach_penalty(model, "target", l2=0.5, on="kernel")
+
+
+@pytest.mark.parametrize("mode", ["full", "activations"])
+def test_a_preactivation_in_a_remat_scope(mode):
+    with keras.RematScope(mode=mode):
+        model = functional()
+    if BACKEND == "torch":
+        model = attach_penalty(model, "dense_4", l2=0.5, on="preactivation")
+        assert penalty_terms(model, data()[0])["dense_4/l2"] > 0
+        return
+    with pytest.raises(ValueError, match="RematScope") as caught:
+        attach_penalty(model, "dense_4", l2=0.5, on="preactivation")
+    assert (
+        "Invalid value received for argument `on`. Expected on='output' for "
+        "layer 'dense_4' (of type Dense), which was made in a "
+        "`keras.RematScope`: what its activation receives cannot leave the "
+        "code that is run a second time for the gradients. Received: "
+        "on='preactivation'"
+    ) in str(caught.value)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function")
+def test_losses_outside_of_a_tf_function():
+    import tensorflow as tf
+
+    model = attach_penalty(functional(), "dense_4", l2=0.5)
+    tf.function(model)(data()[0])
+    with pytest.warns(UserWarning, match="not among") as caught:
+        assert model.losses == []
+    assert str(caught[0].message) == (
+        "The penalty of layer 'dense_4' is not among these `losses`: the layer "
+        "was called in a `tf.function`, and they are asked for outside of it. "
+        "Ask for them where the model is called."
+    )
