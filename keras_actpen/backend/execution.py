@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -114,7 +113,7 @@ def _maps_around() -> int:
         # `tf.vectorized_map` traces its function into the graph around it.
         scopes = tf.get_current_name_scope().split("/")
         return sum(one.startswith("loop_body") for one in scopes)
-    count, frame = 0, sys._getframe()
+    count, frame = 0, inspect.currentframe()
     while frame is not None:
         count += frame.f_code in _MAPS
         frame = frame.f_back
