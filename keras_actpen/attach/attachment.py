@@ -154,9 +154,10 @@ class Attachment:
         recorder = recording.current()
         if not self.terms and recorder is None:
             return
-        noted = Call(watched, entry, backend.running_trace())
+        hidden = bool(self.terms) and backend.is_hidden_from_tapes()
+        noted = Call(watched, entry, backend.running_trace(), hidden)
         if self.terms and watched:
-            self.calls.here().append(noted)
+            self.calls.add(noted)
             if backend.differentiates_latest_first(watched.values()):
                 self._values_of(layer, noted)
         if recorder is not None:
@@ -173,9 +174,7 @@ class Attachment:
         recording.note_asked(layer)
         found = [
             loss_of(*self._values_of(layer, call).values())
-            for call in list(self.calls.here())
-            if call.values is not None
-            or backend.is_in_reach(list(call.watched.values()))
+            for call in self.calls.in_reach(layer)
         ]
         if self.of_weights:
             found.append(loss_of(*self._weight_values(layer).values()))
@@ -217,11 +216,11 @@ class Attachment:
             recorder.record_weights(layer, shown, lambda: values)
         return values
 
-    def forget_calls(self) -> None:
-        """Forget the calls outside of stateless scopes."""
-        self.calls.outside.clear()
+    def enter(self) -> None:
+        """Take note that a call of the outermost layer begins."""
+        self.calls.enter()
         for layer in self.inner.values():
-            layer.actpen.forget_calls()
+            layer.actpen.enter()
 
     def check(self, layer: keras.layers.Layer, watched: Watched) -> None:
         """Refuse tensors that do not suit the terms.
@@ -268,8 +267,8 @@ class Attachment:
         internals.try_out(values, *given.values())
 
     def _values_of(self, layer: Any, call: Call) -> dict[str, Tensor]:
-        tensors = [call.values, list(call.watched.values())]
-        if backend.have_escaped(tensors, call.trace):
+        is_hidden = call.is_hidden and not backend.is_hidden_from_tapes()
+        if is_hidden or backend.have_escaped(call.tensors, call.trace):
             raise recording.out_of_reach(layer)
         if call.values is None:
             with internals.own_losses(call.entry):

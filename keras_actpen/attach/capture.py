@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_actpen import internals
+from keras_actpen import backend, internals
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.padding import (
     PADDING_MASKS,
@@ -152,8 +152,12 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
     attributes = vars(layer)
     activation = attributes["activation"]
     seen = []
+    is_remade = internals.is_rematerialized(layer)
+    reach = backend.running_reach() if is_remade else None
 
     def tap(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if is_remade and backend.running_reach() != reach:
+            raise _rematerialized(layer)
         seen.append(x)
         return activation(x, *args, **kwargs)
 
@@ -180,6 +184,16 @@ def only_tapped(layer: keras.layers.Layer, seen: list[Tensor]) -> Tensor:
     if len(seen) != 1:
         raise _no_preactivation(layer)
     return seen[0]
+
+
+def _rematerialized(layer: keras.layers.Layer) -> ValueError:
+    return ValueError(
+        "Invalid value received for argument `on`. Expected on='output' for "
+        f"layer {layer.name!r} (of type {type(layer).__name__}), which was "
+        "made in a `keras.RematScope`: what its activation receives cannot "
+        "leave the code that is run a second time for the gradients. "
+        "Received: on='preactivation'"
+    )
 
 
 def _no_preactivation(layer: keras.layers.Layer) -> ValueError:

@@ -10,7 +10,9 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_actpen import internals
+from keras_actpen import backend, internals
+from keras_actpen.attach.recording import out_of_reach
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 
@@ -23,13 +25,20 @@ class Call:
         entry: Finds the outermost layer of the call, which holds the layer
             that this is a call of, and would keep it alive.
         trace: What the call is traced into.
+        is_hidden: Whether no gradient of it reaches what is computed outside.
         values: Coefficient times value of every term, once computed.
     """
 
     watched: dict[Any, MaskedTensors]
     entry: internals.Entry | None
     trace: object
+    is_hidden: bool
     values: dict[str, Tensor] | None = None
+
+    @property
+    def tensors(self) -> Any:
+        """All that the penalty is made of."""
+        return [self.values, list(self.watched.values())]
 
 
 class DeferredLosses(threading.local):
@@ -42,11 +51,17 @@ class DeferredLosses(threading.local):
     Attributes:
         outside: Those outside of any stateless scope.
         inside: Whether the layer is being called.
+        entered_in: What the running call of the outermost layer, or the last
+            one, is traced into.
+        has_escaped: Whether the last call was traced into something else,
+            which may not be traced, and the call not be seen, again.
     """
 
     def __init__(self):
         self.outside: list[Call] = []
         self.inside: bool = False
+        self.entered_in: object = None
+        self.has_escaped: bool = False
         self._of_scopes: MutableMapping[Any, list[Call]] = (
             weakref.WeakKeyDictionary()
         )
@@ -60,6 +75,51 @@ class DeferredLosses(threading.local):
         if scope is None:
             return self.outside
         return self._of_scopes.setdefault(scope, [])
+
+    def enter(self) -> None:
+        """Forget the calls: one of the outermost layer begins."""
+        self.entered_in = backend.running_trace()
+        # A new stateless scope starts without calls by itself.
+        if internals.stateless_scope() is None:
+            self.outside.clear()
+
+    def add(self, call: Call) -> None:
+        """Keep a call."""
+        self.has_escaped = (
+            call.trace != self.entered_in and backend.is_traced_once()
+        )
+        self.here().append(call)
+
+    def in_reach(self, layer: Any) -> list[Call]:
+        """The calls that the loss may be asked for here.
+
+        Args:
+            layer: The `PenalizedLayer`.
+
+        Raises:
+            ValueError: If there are some that it cannot be asked for, outside
+                of the function that they are made in.
+        """
+        calls = list(self.here())
+        if not calls and self.has_escaped:
+            raise out_of_reach(layer)
+        found = []
+        for call in calls:
+            if backend.is_in_reach(call.tensors):
+                found.append(call)
+            elif call.trace != self.entered_in:
+                raise out_of_reach(layer)
+            elif call.values is not None:
+                # Of a compiled step: symbolic, as Keras's own losses are.
+                found.append(call)
+            else:
+                warn_user(
+                    f"The penalty of layer {layer.name!r} is not among these "
+                    "`losses`: the layer was called in a `tf.function`, and "
+                    "they are asked for outside of it. Ask for them where the "
+                    "model is called."
+                )
+        return found
 
     def __reduce__(self) -> tuple[type["DeferredLosses"], tuple[()]]:
         """Copy as empty."""

@@ -119,9 +119,9 @@ def out_of_reach(layer: Any) -> ValueError:
         f"activations leave the code that calls it. Received: layer "
         f"{layer.name!r}, which is called inside of a function that is traced "
         "by itself: that of `ops.cond`, `ops.map`, `ops.scan`, "
-        "`ops.while_loop`, `ops.vectorized_map`, `jax.checkpoint` or a "
-        "`tf.function`, such as one around `call`. Call the layer outside of "
-        "that function, or penalize a layer that is."
+        "`ops.while_loop`, `ops.vectorized_map`, `keras.remat`, "
+        "`jax.checkpoint` or a `tf.function`, such as one around `call`. Call "
+        "the layer outside of that function, or penalize a layer that is."
     )
 
 

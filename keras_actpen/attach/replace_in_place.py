@@ -1,7 +1,9 @@
 """Replacing layers of a subclassed model, whose graph is its own code."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
@@ -9,6 +11,7 @@ from keras_actpen import internals
 from keras_actpen.attach.held_layers import is_graph_model
 from keras_actpen.attach.inner_specs import known_arguments
 from keras_actpen.attach.penalized_layer import PenalizedLayer
+from keras_actpen.attach.recording import recording
 
 Layer = keras.layers.Layer
 # Owner, old layer and new layer.
@@ -33,6 +36,7 @@ def replace_in_place(
             # Before the change, which may be interrupted half-way.
             undo.callback(internals.replace_sublayer, owner, new, old)
             internals.replace_sublayer(owner, old, new)
+        _try_out_model(model, [new for *_, new in changes])
         undo.pop_all()
     model.train_function = None
     model.test_function = None
@@ -71,3 +75,87 @@ def _try_out(wrapper: PenalizedLayer) -> None:
     except Exception:  # not how the model calls it: its first call will tell
         return
     wrapper.compute_output_spec(*args, **kwargs)
+
+
+class _Called:
+    """Notes which penalized layers are called."""
+
+    def __init__(self):
+        self.layers: set[int] = set()
+
+    def record(self, layer: Any, *_: Any) -> None:
+        """Take note of a call."""
+        self.layers.add(id(layer))
+
+    def record_weights(self, *_: Any) -> None:
+        """Weights are there whoever is called."""
+
+    def asked(self, layer: Any) -> None:
+        """Nothing depends on who asks."""
+
+
+def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
+    """Trace a model to see whether its code finds the layers put into it.
+
+    Raises:
+        ValueError: If it calls one by another object alone.
+    """
+    wrappers = [
+        one
+        for one in layers
+        if isinstance(one, PenalizedLayer) and one.actpen.of_calls
+    ]
+    arguments = known_arguments(model)
+    if arguments is None or not wrappers:
+        return
+    # Of no size that what keeps its traces has seen before.
+    args, kwargs = keras.tree.map_structure(_without_batch_size, arguments)
+    called = _Called()
+    units = [dict(one.actpen.spec_units) for one in wrappers]
+    with recording(called):
+        _traced(model, args, kwargs)
+    for one, before in zip(wrappers, units, strict=True):
+        # Other calls may have others.
+        one.actpen.spec_units = before
+    missing = [one for one in wrappers if id(one) not in called.layers]
+    gone_round: list[PenalizedLayer] = []
+
+    def caller(wrapper: PenalizedLayer) -> internals.Caller:
+        def call(
+            method: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+        ) -> Any:
+            gone_round.append(wrapper)
+            return method(*args, **kwargs)
+
+        return call
+
+    if missing:
+        seen = [(one.wrapped_layer, caller(one)) for one in missing]
+        with internals.inner_calls_made_by(seen):
+            _traced(model, args, kwargs)
+    if gone_round:
+        (wrapper, *_) = gone_round
+        raise ValueError(
+            "Invalid value received for argument `layers`. Expected a layer "
+            "that the code of the model calls by the attribute that holds it. "
+            f"Received: layer {wrapper.name!r}, which model {model.name!r} "
+            "calls by another object, such as a function or a "
+            "`keras.remat(layer)` that was made in `__init__`. Make it in "
+            "`call`, of the attribute."
+        )
+
+
+def _traced(
+    model: keras.Model, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")  # its first call will tell
+        internals.traced_spec(model, args, kwargs)
+
+
+def _without_batch_size(tensor: Any) -> Any:
+    if not isinstance(tensor, keras.KerasTensor) or not tensor.shape:
+        return tensor
+    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)

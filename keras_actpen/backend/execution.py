@@ -1,6 +1,7 @@
 """How code is traced, compiled, differentiated and waited for."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +13,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+
+    # What of these runs eagerly calls a function once a sample, and once more
+    # to see what it returns.
+    _MAPS = [inspect.unwrap(f).__code__ for f in (keras.ops.map, tf.map_fn)]
 elif keras.backend.backend() == "jax":
     import jax
     from jax.extend.core import get_opaque_trace_state
@@ -56,7 +61,7 @@ def have_escaped(tensors: Any, trace: object) -> bool:
 
     The backends' own errors name no layer, and JAX's comes when it compiles.
     Eagerly run code of TensorFlow may have tensors of a compiled step, see
-    `is_in_reach`.
+    `is_in_reach`. Those of a map may be of one sample.
 
     Args:
         tensors: Tensors, in any structure.
@@ -66,7 +71,11 @@ def have_escaped(tensors: Any, trace: object) -> bool:
         return trace != running_trace() and any(
             isinstance(x, jax.core.Tracer) for x in keras.tree.flatten(tensors)
         )
-    if keras.backend.backend() != "tensorflow" or tf.executing_eagerly():
+    if keras.backend.backend() == "torch":
+        return trace != running_trace()
+    if trace[1] != _maps_around():
+        return True
+    if tf.executing_eagerly():
         return False
     graphs, graph = [], running_graph()
     while graph is not None:
@@ -82,7 +91,33 @@ def running_trace() -> object:
     """What running code is traced into; equal if nothing lies in between."""
     if keras.backend.backend() == "jax":
         return get_opaque_trace_state()
-    return running_graph()
+    if keras.backend.backend() == "torch":
+        return None if is_traced() else maybe_current_level()
+    return running_graph(), _maps_around()
+
+
+def is_traced_once() -> bool:
+    """Whether the running code may not run again when it is needed again.
+
+    `tf.function`, but neither a branch nor a loop, keeps what it has traced;
+    JAX keeps it for every function that it is given.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return type(running_graph()).__name__ == "FuncGraph"
+    return keras.backend.backend() == "jax"
+
+
+def _maps_around() -> int:
+    """How many maps of TensorFlow the running code is inside of."""
+    if not tf.executing_eagerly():
+        # `tf.vectorized_map` traces its function into the graph around it.
+        scopes = tf.get_current_name_scope().split("/")
+        return sum(one.startswith("loop_body") for one in scopes)
+    count, frame = 0, inspect.currentframe()
+    while frame is not None:
+        count += frame.f_code in _MAPS
+        frame = frame.f_back
+    return count
 
 
 def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
@@ -140,12 +175,7 @@ def running_reach() -> object:
     around it.
     """
     if keras.backend.backend() == "tensorflow":
-        # `tf.vectorized_map` traces its function into the graph around it.
-        scopes = tf.get_current_name_scope().split("/")
-        mapped = sum(one.startswith("loop_body") for one in scopes)
-        return running_trace(), mapped, is_hidden_from_tapes()
-    if keras.backend.backend() == "torch" and not is_traced():
-        return maybe_current_level()
+        return running_trace(), is_hidden_from_tapes()
     return running_trace()
 
 

@@ -15,13 +15,14 @@ from keras_actpen.internals.graphs import (
     rebuilt_graph,
     symbolic_arguments,
 )
-from keras_actpen.internals.inner_calls import inner_calls_made_by
+from keras_actpen.internals.inner_calls import Caller, inner_calls_made_by
 from keras_actpen.internals.layers import (
     Entry,
     attributes_of,
     entry_layer,
     entry_of_replica,
     inner_layers,
+    is_rematerialized,
     own_losses,
     sublayers,
 )
@@ -65,6 +66,7 @@ from keras_actpen.internals.twins import (
 )
 
 __all__ = [
+    "Caller",
     "Entry",
     "NotedCount",
     "ObservedTwin",
@@ -83,6 +85,7 @@ __all__ = [
     "inner_layers",
     "is_exporting",
     "is_in_constructor",
+    "is_rematerialized",
     "is_writing_keras_file",
     "load_pickled",
     "make_twin",

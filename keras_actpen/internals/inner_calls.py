@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_actpen.internals.layers import is_rematerialized
+
 # Makes a call, given the method that computes it and its arguments.
 Caller = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -65,7 +67,7 @@ def _put_in_front(layer: keras.layers.Layer) -> None:
     attributes["call"] = _seen(layer, layer.call)
     if getattr(layer, "quantization_mode", None) is not None:
         attributes["quantized_call"] = _seen(layer, layer.quantized_call)
-    if layer._remat_mode is not None:
+    if is_rematerialized(layer):
         # Around it: what is computed in it is computed a second time.
         attributes["rematerialized_call"] = _seen_outside(
             layer, layer.rematerialized_call

@@ -24,6 +24,11 @@ def entry_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     return layer if context is None else context.entry_layer
 
 
+def is_rematerialized(layer: keras.layers.Layer) -> bool:
+    """Whether a layer was made in a `keras.RematScope` (Keras 3.15)."""
+    return layer._remat_mode is not None
+
+
 def entry_of_replica(layer: keras.layers.Layer) -> Entry | None:
     """What finds the outermost layer of the running call, for `own_losses`.
 

@@ -1,5 +1,6 @@
 """The twin of a layer that is told of each of its calls."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -8,7 +9,6 @@ from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.internals.tracing import stateless_scope
 from keras_actpen.internals.twins import LayerTwin
 
 # Arguments of a call that are never symbolic.
@@ -50,8 +50,8 @@ class Observer(Protocol):
     def losses(self, layer: Any) -> list[Tensor]:
         """What the calls of a layer add to the loss."""
 
-    def forget_calls(self) -> None:
-        """Forget the calls outside of stateless scopes."""
+    def enter(self) -> None:
+        """Take note that a call of the outermost layer begins."""
 
 
 class ObservedTwin(LayerTwin):
@@ -92,6 +92,26 @@ class ObservedTwin(LayerTwin):
         finally:
             calls.inside = False
 
+    def rematerialized_call(
+        self, layer_call: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """What Keras (3.15) calls for `call` in a remat scope.
+
+        TensorFlow computes it a second time, for the gradients, when the call
+        that is observed is over.
+        """
+
+        @functools.wraps(layer_call)
+        def unobserved(*args: Any, **kwargs: Any) -> Any:
+            calls = self.actpen.calls
+            inside, calls.inside = calls.inside, True
+            try:
+                return layer_call(*args, **kwargs)
+            finally:
+                calls.inside = inside
+
+        return super().rematerialized_call(unobserved, *args, **kwargs)
+
     @backend.uncompiled
     def _get_own_losses(self) -> list[Tensor]:
         # Not `add_loss` within `call`: what nobody asks for, as in `predict`
@@ -103,9 +123,7 @@ class ObservedTwin(LayerTwin):
 
     @backend.uncompiled
     def _clear_losses(self) -> None:
-        # A new stateless scope starts without calls by itself.
-        if stateless_scope() is None:
-            self.actpen.forget_calls()
+        self.actpen.enter()
         super()._clear_losses()
 
     def _trackable_children(

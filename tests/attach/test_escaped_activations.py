@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from models import FEATURES, QUICK, data
+from models import FEATURES, QUICK, data, functional
 
 from keras_actpen import PenaltyMonitor, attach_penalty, penalty_terms
 
@@ -33,25 +33,29 @@ CALLS = {
         ops.sum(ops.abs(x)) > -1.0, lambda: layer(x), lambda: x
     ),
     "map": one_by_one,
+    "vectorized_map": lambda layer, x: ops.vectorized_map(
+        lambda row: layer(row[None])[0], x
+    ),
+    "remat": lambda layer, x: keras.remat(lambda x: layer(x))(x),
+    # JAX keeps the trace of a function that it is given twice.
+    "remat of the layer": lambda layer, x: keras.remat(layer)(x),
     "tf.function": in_tf_function,
     "jax.checkpoint": in_jax_checkpoint,
 }
-OF_BACKEND = [
-    "cond",
-    "map",
-    *{"tensorflow": ["tf.function"], "jax": ["jax.checkpoint"]}.get(
-        BACKEND, []
-    ),
-]
+OF_BACKEND = {
+    "tensorflow": [*CALLS][:-1],
+    "jax": [how for how in CALLS if how != "tf.function"],
+    "torch": ["vectorized_map"],  # it traces none of the others
+}[BACKEND]
 
 MESSAGE = (
     "Invalid value received for argument `layers`. Expected a layer whose "
     "activations leave the code that calls it. Received: layer 'target', which "
     "is called inside of a function that is traced by itself: that of "
     "`ops.cond`, `ops.map`, `ops.scan`, `ops.while_loop`, "
-    "`ops.vectorized_map`, `jax.checkpoint` or a `tf.function`, such as one "
-    "around `call`. Call the layer outside of that function, or penalize a "
-    "layer that is."
+    "`ops.vectorized_map`, `keras.remat`, `jax.checkpoint` or a `tf.function`, "
+    "such as one around `call`. Call the layer outside of that function, or "
+    "penalize a layer that is."
 )
 
 
@@ -68,28 +72,36 @@ class Calling(keras.Model):
         return self.head(CALLS[self.how](self.target, x))
 
 
-def penalized(how):
+def penalized(how, run_eagerly=False):
     model = Calling(how)
     model(data()[0])
     model = attach_penalty(model, "target", l2=0.5)
-    model.compile("sgd", "mse", **QUICK)
+    mode = {"run_eagerly": True} if run_eagerly else QUICK
+    model.compile("sgd", "mse", **mode)
     return model
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch traces none of them")
 @pytest.mark.parametrize("monitored", [False, True])
-@pytest.mark.parametrize("how", OF_BACKEND)
-def test_activations_that_cannot_leave_are_told(how, monitored):
-    model = penalized(how)
+@pytest.mark.parametrize(
+    ("how", "run_eagerly"),
+    [(how, False) for how in OF_BACKEND]
+    # TensorFlow runs a branch as it is, see below.
+    + [(how, True) for how in OF_BACKEND if how != "cond"],
+)
+def test_activations_that_cannot_leave_are_told(how, run_eagerly, monitored):
+    model = penalized(how, run_eagerly)
     callbacks = [PenaltyMonitor(None)] if monitored else []
     with pytest.raises(ValueError, match="traced by itself") as caught:
         model.fit(*data(), verbose=0, callbacks=callbacks)
     assert str(caught.value) == MESSAGE
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch traces none of them")
-@pytest.mark.parametrize("how", OF_BACKEND[2:])
+@pytest.mark.parametrize(
+    "how", ["map", "vectorized_map", "tf.function", "jax.checkpoint"]
+)
 def test_terms_that_cannot_leave_are_told(how):
+    if how not in OF_BACKEND:
+        pytest.skip(f"{BACKEND} has no such function, or runs it as it is")
     with pytest.raises(ValueError, match="traced by itself") as caught:
         penalty_terms(penalized(how), data()[0])
     assert MESSAGE in str(caught.value)  # Keras adds the arguments of `call`
@@ -104,3 +116,69 @@ def test_branch_that_runs_eagerly():
     model(x)
     found = float(ops.convert_to_numpy(sum(model.losses)))
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+class GoesRound(Calling):
+    """Calls its layer by what was made of it when the model was made."""
+
+    def __init__(self, wrap):
+        super().__init__(None)
+        self.wrapped = wrap(self.target)
+
+    def call(self, x):
+        return self.head(self.wrapped(x))
+
+
+@pytest.mark.parametrize(
+    "wrap", [keras.remat, lambda layer: layer.__call__], ids=["remat", "method"]
+)
+def test_a_layer_that_the_code_goes_round_is_refused(wrap):
+    model = GoesRound(wrap)
+    model(data()[0])
+    target = model.target
+    with pytest.raises(ValueError, match="by another object") as caught:
+        attach_penalty(model, "target", l2=0.5)
+    assert str(caught.value) == (
+        "Invalid value received for argument `layers`. Expected a layer that "
+        "the code of the model calls by the attribute that holds it. Received: "
+        "layer 'target', which model 'calling' calls by another object, such "
+        "as a function or a `keras.remat(layer)` that was made in `__init__`. "
+        "Make it in `call`, of the attribute."
+    )
+    assert model.target is target
+    # What is on a weight is in the loss whoever calls the layer.
+    attach_penalty(model, "target", l2=0.5, on="kernel")
+
+
+@pytest.mark.parametrize("mode", ["full", "activations"])
+def test_a_preactivation_in_a_remat_scope(mode):
+    with keras.RematScope(mode=mode):
+        model = functional()
+    if BACKEND == "torch":
+        model = attach_penalty(model, "dense_4", l2=0.5, on="preactivation")
+        assert penalty_terms(model, data()[0])["dense_4/l2"] > 0
+        return
+    with pytest.raises(ValueError, match="RematScope") as caught:
+        attach_penalty(model, "dense_4", l2=0.5, on="preactivation")
+    assert (
+        "Invalid value received for argument `on`. Expected on='output' for "
+        "layer 'dense_4' (of type Dense), which was made in a "
+        "`keras.RematScope`: what its activation receives cannot leave the "
+        "code that is run a second time for the gradients. Received: "
+        "on='preactivation'"
+    ) in str(caught.value)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function")
+def test_losses_outside_of_a_tf_function():
+    import tensorflow as tf
+
+    model = attach_penalty(functional(), "dense_4", l2=0.5)
+    tf.function(model)(data()[0])
+    with pytest.warns(UserWarning, match="not among") as caught:
+        assert model.losses == []
+    assert str(caught[0].message) == (
+        "The penalty of layer 'dense_4' is not among these `losses`: the layer "
+        "was called in a `tf.function`, and they are asked for outside of it. "
+        "Ask for them where the model is called."
+    )

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from models import FEATURES, assert_same_arrays, data, sequential
+from models import FEATURES, assert_same_arrays, data, functional, sequential
 
 from keras_actpen import (
     PenalizedLayer,
@@ -14,7 +14,7 @@ from keras_actpen import (
     attach_penalty,
     detach_penalty,
     penalized_layers,
-    penalties,
+    penalty_terms,
     watch_activations,
 )
 from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
@@ -833,7 +833,7 @@ class Recomputed(keras.Model):
     def __init__(self):
         super().__init__()
         hidden = layers.Dense(3, activation="relu", name="hidden")
-        self.hidden = PenalizedLayer(hidden, penalties.L2(0.5))
+        self.hidden = PenalizedLayer(hidden)
 
     def build(self, shape):
         self.hidden(ops.zeros((1, *shape[1:])))
@@ -848,22 +848,22 @@ class Recomputed(keras.Model):
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_a_recomputed_layer_counts_once(tmp_path, run_eagerly):
     model = Recomputed()
-    model.compile(
-        keras.optimizers.SGD(0.0),
-        "mse",
-        run_eagerly=run_eagerly,
-        jit_compile=False,
-    )
-    x, _ = data(8)
-    hidden = ops.convert_to_numpy(model(x))
-    history = model.fit(
-        x,
-        hidden,
-        batch_size=4,
-        verbose=0,
-        callbacks=[PenaltyMonitor(tmp_path, statistics_freq=1, alerts=())],
-    ).history
-    term = 0.5 * np.square(hidden).sum() / 8
-    (key,) = (key for key in history if key.startswith("penalty/"))
-    np.testing.assert_allclose(history[key], term, rtol=1e-5)
-    np.testing.assert_allclose(history["loss"], term, rtol=1e-5)
+    model.compile("sgd", "mse", run_eagerly=run_eagerly, jit_compile=False)
+    x, y = data(8, targets=3)
+    model(x)
+    monitor = PenaltyMonitor(tmp_path, statistics_freq=1, alerts=())
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[monitor])
+    run = event_logs.read(tmp_path)["actpen/train"]
+    (tag,) = (tag for tag in run if tag.startswith("activation.dead_window/"))
+    assert run[tag].values == [len(x)]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="as above")
+def test_a_layer_made_in_a_remat_scope_counts_once():
+    with keras.RematScope(mode="full"):
+        model = functional()
+    model = attach_penalty(model, "dense_4", l2=0.5)
+    model.compile("sgd", "mse", run_eagerly=True)
+    expected = penalty_terms(model, data(8)[0], training=True)
+    history = fit(model, PenaltyMonitor(None), batch_size=8, epochs=1)
+    np.testing.assert_allclose(history[KEY], expected["dense_4/l2"], rtol=1e-5)
