@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
-from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec, On, Output
 from keras_actpen.attach.attach_warnings import (
     warn_if_discarded,
     warn_of_frozen,
@@ -33,8 +33,8 @@ def attach_penalty(
     *,
     l1: float | None = None,
     l2: float | None = None,
-    on: str = "output",
-    output: int | str = 0,
+    on: On = "output",
+    output: Output = 0,
     name: str | None = None,
     share_weights: bool = True,
 ) -> keras.Model:

@@ -153,7 +153,7 @@ class LoadBalance(BatchPenalty):
         self,
         coefficient: float = 0.01,
         *,
-        activation: str | None = None,
+        activation: Literal["softmax", "linear"] | None = None,
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)

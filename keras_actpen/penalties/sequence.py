@@ -177,7 +177,7 @@ class TotalVariation(Penalty):
         self,
         coefficient: float = 1e-5,
         *,
-        data_format: str | None = None,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
         reduction: Reduction = "batch",
         name: str | None = None,
     ):

@@ -66,7 +66,7 @@ class KLSparsity(BatchPenalty):
         coefficient: float = 3.0,
         *,
         rate: float = 0.05,
-        activation: str | None = None,
+        activation: Literal["sigmoid", "tanh"] | None = None,
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_actpen import penalties
-from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec, On, Output
 from keras_actpen.attach.attach import check_built
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.left_out import without_unsuited
@@ -129,8 +129,8 @@ def suggest_coefficient(
     y: Any = None,
     share: float = 0.1,
     *,
-    on: str = "output",
-    output: int | str = 0,
+    on: On = "output",
+    output: Output = 0,
     sample_weight: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
