@@ -1,4 +1,4 @@
-"""Penalize and watch what Keras layers put out, by name, on finished models."""
+"""Penalize and watch the outputs of Keras layers of finished models."""
 
 import sys
 from pathlib import Path

@@ -45,8 +45,8 @@ class ActivationSpec:
             )
         if self.is_weight and self.output != 0:
             raise ValueError(
-                "Invalid value received for argument `output`. Expected it "
-                f"unset: on={self.on!r} is a weight, of which there is one. "
+                "Invalid value received for argument `output`. Expected the "
+                f"default, because on={self.on!r} names a single weight. "
                 f"Received: output={self.output!r}"
             )
 

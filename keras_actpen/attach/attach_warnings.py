@@ -32,7 +32,7 @@ def warn_of_frozen(
     if frozen and model.weights:
         warnings.warn(
             f"The penalty on {listed(frozen)} changes no weight: nothing that "
-            "it depends on is trainable. Before you train set `trainable = "
+            "it depends on is trainable. Before you train, set `trainable = "
             "True` on the layer or on one in front of it, or penalize a layer "
             "behind one that is trainable.",
             stacklevel=_STACKLEVEL,

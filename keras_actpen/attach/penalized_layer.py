@@ -23,7 +23,7 @@ _KEYS = ("layer", "terms", "on", "output")
 
 @serializable
 class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
-    """A layer with penalties on what it puts out.
+    """A layer with penalties on its outputs.
 
     It is a layer of the wrapped layer's own class, with its name, its weights
     and its state, and computes the same outputs: what is set on one of the

@@ -18,9 +18,9 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
     penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
     ```
 
-    They are this model's own: one that is made from it starts with their
-    values, and setting them changes no other. What is no path is looked up as
-    `attach_penalty` does.
+    The coefficients belong to this model: a model that is made from it starts
+    with their current values, and setting them changes no other model. A key
+    that is not a path is looked up as in `attach_penalty`.
 
     Args:
         model: Any `keras.Model`.
@@ -38,7 +38,7 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
 class PenalizedLayers(dict[str, PenalizedLayer]):
     """The penalized and the watched layers of a model by their paths.
 
-    What is no path is looked up as `attach_penalty` does.
+    A key that is not a path is looked up as in `attach_penalty`.
     """
 
     def __init__(self, model: keras.Model):

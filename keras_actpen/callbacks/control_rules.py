@@ -77,14 +77,14 @@ class LogPI(ControlRule):
 
     where `error` is the logarithm of measure over target (for shares of zeros
     that of the shares that are not zero), and `change` is kept within `limit`
-    of 0. It settles where the network answers late, because
+    of 0. It settles where the network responds late, because
 
     - while the measure is on its way to the target, `damping` takes back what
       the error alone would add;
     - `gain` halves when the error changes sign, down to a quarter, and
       recovers by a fifth a move while it does not;
     - it starts with a hundredth of the attached coefficient and comes from
-      below: units that died of too strong a penalty rarely come back.
+      below, because units that died of too strong a penalty rarely come back.
 
     The trend, a fiftieth of each error below 0.2 added up, follows networks
     that escape a penalty step by step, as they escape Hoyer's by larger
@@ -157,8 +157,8 @@ class GECO(ControlRule):
         average <- decay * average + (1 - decay) * error
         coefficient <- coefficient * exp(rate * average)
 
-    Finds a coefficient that is wrong by orders of magnitude, and never leaves
-    0. Rezende and Viola 2018, "Taming VAEs" (Generalized ELBO with
+    Corrects a coefficient that is off by orders of magnitude; a coefficient
+    of 0 stays 0. Rezende and Viola 2018, "Taming VAEs" (Generalized ELBO with
     Constrained Optimization).
 
     Example:
@@ -208,9 +208,9 @@ class PI(ControlRule):
 
     where `unit` is the coefficient that the term was attached with. The
     integral stands still while the coefficient is at a bound and the error
-    pushes against it (anti-windup). It starts where the coefficient does not
-    jump. Shao et al. 2020, "ControlVAE: Controllable Variational
-    Autoencoder".
+    pushes against it (anti-windup). It starts at a value at which the
+    coefficient does not jump. Shao et al. 2020, "ControlVAE: Controllable
+    Variational Autoencoder".
 
     Example:
     >>> from keras_actpen import PI, TargetController

@@ -32,15 +32,15 @@ class PenaltyMonitor(CopyableCallback):
 
     Terms are exact: they are accumulated at every step, weighted by batch
     size as Keras weighs the loss, and read once per epoch. They are in `logs`
-    as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
-    can monitor them, wherever they stand in the list, if they are told the
+    as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other
+    callbacks can monitor them, at any place in the list, if they are told the
     direction: `EarlyStopping("val_penalty/dense_4/l2", mode="min")`.
 
     Statistics and histograms of the activations are taken on the first step
     of each epoch and on every `statistics_freq`-th, by a second compiled
     train function; all other steps run without them. With `max_overhead` the
     monitor times both functions on a few steps and instruments as many steps
-    as the share allows; `monitor/` in TensorBoard shows what it costs.
+    as that share allows; `monitor/` in TensorBoard shows what it costs.
 
     TensorBoard shows everything under the runs `actpen/train` and
     `actpen/validation` of `log_dir`; a further `fit` from epoch 0 gets the
@@ -56,27 +56,27 @@ class PenaltyMonitor(CopyableCallback):
     Args:
         log_dir: Where to write TensorBoard events, or `None` to write none.
         update_freq: `"epoch"`, or how many batches lie between two points
-            of the terms' curves over batches (`"batch"` stands for 1), which
-            are written besides those over epochs.
+            of the terms' curves over batches (`"batch"` means 1), which are
+            written in addition to those over epochs.
         histogram_freq: Epochs between two histograms, 0 for none and for no
             images of single units.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
             share: 0.01 for 1 %. Compilation and writing are not in it.
-        statistics: Names of further statistics: `"quantiles"`, `"kurtosis"`,
-            `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
-            `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
-            text page in TensorBoard defines them.
-        dead_after: How many positions a unit must not have fired in to be
-            called dead, masked ones left out; of a layer of shape
-            `(batch, ..., units)` each sample has as many as the axes between
-            make. Every step counts, across epochs, from the beginning of the
-            `fit`, also of one that is resumed. `None` stands for the
-            positions of the first epoch, but at least 10,000. As long as
-            there were fewer, all that there were are judged by;
-            `dead_window` in TensorBoard is their number.
-        validation_statistics: Whether to take statistics and histograms of
+        statistics: Names of additional statistics: `"quantiles"`,
+            `"kurtosis"`, `"participation_ratio"`, `"stable_rank"`,
+            `"effective_rank"`, `"dormant_fraction"`, `"saturated_fraction"`,
+            `"unit_rms"`. The text page in TensorBoard defines them.
+        dead_after: Number of positions after which a unit that has not fired
+            is called dead. A position is a sample, or a step or pixel of one:
+            all axes of `(batch, ..., units)` but the last count; masked
+            positions do not. Every step counts, across epochs, from the
+            beginning of the `fit`, also if it is resumed. `None` means the
+            positions of the first epoch, but at least 10,000. Until that many
+            have been seen, units are judged by all of them; `dead_window` in
+            TensorBoard is their number.
+        validation_statistics: Whether to take statistics and histograms in
             the validation too, on its first step and on every
             `statistics_freq`-th; the curves are in the run of the validation.
         images: Whether to draw images of layers and units by epochs for
@@ -91,19 +91,20 @@ class PenaltyMonitor(CopyableCallback):
             first step that shows them: `"unused"`, a penalty that the
             model's `train_step` or `compute_loss` does not add to the loss;
             `"not_called"`, a layer that the model did not call;
-            `"frozen"`, a penalty in front of which nothing is trainable;
+            `"frozen"`, a penalty that depends on nothing trainable;
             `"nonfinite"`, any NaN or infinity in activations or terms;
-            `"exploding"`, root mean square of the activations from 1000 on;
-            `"dead"`, half of the units or more, judged by 100 positions at
-            least, see `dead_after`; `"saturated"`, half of the activations or
-            more close to a bound of tanh, sigmoid and the like;
-            `"dominating"`, half of the loss or more is the layer's penalty;
-            `"negligible"`, less than 0.0001 of it is, but not 0, not in the
-            first epoch and not where units are dead. The thresholds of the
-            last four are shares. Without a `log_dir` only the terms are
-            judged. TensorBoard's text page has the findings too.
+            `"exploding"`, activations whose root mean square is 1000 or more;
+            `"dead"`, half of the units or more, judged by at least 100
+            positions, see `dead_after`; `"saturated"`, half of the
+            activations or more close to a bound of tanh, sigmoid and the
+            like; `"dominating"`, half of the loss or more is the layer's
+            penalty; `"negligible"`, less than 0.0001 of it is, but not 0 (not
+            judged in the first epoch, nor where units are dead). The
+            thresholds of the last four are shares. Without a `log_dir` only
+            the terms are judged. TensorBoard's text page has the findings
+            too.
         on_finding: Function `f(finding, model)` that is called with every
-            `Finding`, once an epoch or, of the first three kinds, once; it
+            `Finding`, once per epoch or, for the first three kinds, once; it
             may set `model.stop_training = True`.
         on_dead_units: Function `f(layer, mask)` that is called after each
             epoch with every layer and a boolean array of shape `(units,)`,
@@ -179,10 +180,9 @@ class PenaltyMonitor(CopyableCallback):
     def unit_statistics(self) -> dict[str, UnitValues]:
         """What each unit did in the last epoch, by the path of its layer.
 
-        `rate` is that of the instrumented steps, `since_fired` that of all
-        steps of the training, and 0 if the unit fired anywhere in the last
-        one; `rms` is there with `statistics=("unit_rms",)`, `mean` and `max`
-        are not.
+        `rate` covers the instrumented steps; `since_fired` covers all steps
+        of the training and is 0 if the unit fired anywhere in the last one.
+        `rms` needs `statistics=("unit_rms",)`; `mean` and `max` are `None`.
         """
         return {} if self._fit is None else dict(self._fit.units)
 

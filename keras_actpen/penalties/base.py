@@ -190,7 +190,8 @@ class Penalty:
         """Refuse a layer's output that this penalty cannot suit.
 
         Called when the penalty is attached. By default a penalty accepts
-        everything, `reduction="position"` everything with an axis of units.
+        every output; with `reduction="position"`, every output that has an
+        axis of units.
 
         Args:
             output: Symbolic tensor with `shape` and `dtype`: what is
@@ -239,8 +240,8 @@ class Penalty:
 class SumPenalty(Penalty):
     """A sum over all elements that is 0 where they are 0.
 
-    Masked elements leave it by being set to 0, so that the sum may be taken
-    by a fast path that never holds the summands.
+    Masked elements are set to 0, which takes them out of the sum; so a fast
+    path may compute the sum without ever holding the summands.
     """
 
     def total(self, activations: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ class Range(FixedPenalty):
     """Mean squared distance from an interval.
 
     `coefficient * mean (relu(low - h)^2 + relu(h - high)^2)`, over all axes
-    and counted positions. 0 inside. Keeps activations where a quantizer, a
-    fixed-point format or a decoder can take them; suits any layer. Usual
-    coefficients are 1e-3 to 1. Right on the global batch under tf.distribute.
+    and counted positions. 0 inside. Keeps activations in the range that a
+    quantizer, a fixed-point format or a decoder can represent; suits any
+    layer. Usual coefficients are 1e-3 to 1. Right on the global batch under
+    tf.distribute.
 
     Common in quantization practice; no paper of its own.
 

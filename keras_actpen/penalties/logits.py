@@ -203,7 +203,7 @@ class VIB(Penalty):
     positions and the k dimensions of the code. The layer's last axis holds
     2 k numbers: k means m, then k logarithms log s^2 (beyond 40 the
     exponential goes on as a straight line, so that it cannot overflow).
-    Suits the linear layer that puts out both, as in variational autoencoders
+    Suits the linear layer that outputs both, as in variational autoencoders
     and bottlenecks. Usual coefficients are 1e-4 to 1e-1. Right on the global
     batch under tf.distribute.
 

@@ -100,11 +100,11 @@ class Kurtosis(FixedPenalty):
 
     `coefficient * (K - target)^2`, `K = mean z^4`, `z = (h - mean h) /
     sqrt(var h + 1e-8)`, all over every axis and all counted positions: one
-    distribution a layer, as one quantization step serves them all. 1.8 is the
-    kurtosis of the uniform distribution, 3 that of the normal. Takes outlier
-    units away before int8 or int4 quantization; suits the outputs of linear
-    layers. Start at 1e-3 or below: a layer with outliers has a kurtosis of
-    hundreds. A batch statistic: right on the global batch under
+    distribution per layer, because one quantization step serves all units.
+    1.8 is the kurtosis of the uniform distribution, 3 that of the normal.
+    Removes outlier units before int8 or int4 quantization; suits the outputs
+    of linear layers. Start at 1e-3 or below: a layer with outliers has a
+    kurtosis of hundreds. A batch statistic: right on the global batch under
     tf.distribute; on torch each process has its own.
 
     Nrusimha, Mishra, Wang, Alistarh, Panda, Kim 2024, "Mitigating the Impact

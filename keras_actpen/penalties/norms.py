@@ -41,8 +41,8 @@ class L1(SumPenalty):
     the last axis. Sparse autoencoders weigh each feature by the norm of its
     row of the decoder: otherwise small activations with large rows would
     evade the penalty. A function is called at every step, and what it reads
-    gets a gradient. It reads what it names, here a layer of this model, in
-    copies of the model too:
+    gets a gradient. In copies of the model, too, it reads the object that it
+    names, here a layer of this model:
 
     ```python
     decoder = model.layers[-1]

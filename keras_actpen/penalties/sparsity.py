@@ -42,7 +42,8 @@ class KLSparsity(BatchPenalty):
     Activations must lie in [0, 1]: attaching to a layer that is not known to
     give such values is refused. A mean outside is clipped and passes no
     gradient. A batch statistic: right on the global batch under
-    tf.distribute (one all-reduce a unit); on torch each process has its own.
+    tf.distribute (one all-reduce per unit); on torch each process has its
+    own.
 
     Ng 2011, "Sparse Autoencoder", CS294A lecture notes.
 
@@ -134,7 +135,7 @@ def _clip(rate: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
 
 
 class Hoyer(Penalty):
-    """Hoyer-square measure of sparsity, blind to scale.
+    """Hoyer-square measure of sparsity, which does not depend on scale.
 
     `coefficient * sum_p (sum_c |h_pc|)^2 / sum_c h_pc^2 / batch`, `p` running
     over samples and positions, `c` over the last axis. Between 1 (one active

@@ -83,7 +83,7 @@ class GroupLasso(BatchPenalty):
 
 
 class DeadUnitRevival(BatchPenalty):
-    """Pulls units that never fire back over their threshold.
+    """Pulls units that never fire back above their threshold.
 
     `coefficient * mean_d mean_p relu(margin - h_pd)`, the means over counted
     samples and positions p and over the units d that are dead: h <= 0 at all

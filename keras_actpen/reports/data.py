@@ -51,10 +51,10 @@ class Data:
         """Pass through the data once, behind a progress bar.
 
         Raises:
-            TypeError: If `batch_size` or `steps` is no integer.
+            TypeError: If `batch_size` or `steps` is not an integer.
             ValueError: If one of them is below 1, `verbose` is unknown, the
-                data is of no form that `evaluate` takes, its sizes do not go
-                together, or there is none.
+                data is not in a form that `evaluate` takes, its sizes do not
+                go together, or there is none.
         """
         check_count("batch_size", self.batch_size)
         check_count("steps", self.steps)

@@ -97,7 +97,7 @@ class Probe:
         if not calls:
             raise ValueError(
                 "Invalid value received for argument `model`. Expected a "
-                f"model that calls layer {self.path!r}. Received: model that "
+                f"model that calls layer {self.path!r}. Received: a model that "
                 "does not call it on `x`"
             )
         # Not earlier: Keras puts a mask on a tensor after the layer's call.

@@ -42,7 +42,7 @@ class Finding:
         value: What was measured: for `"nonfinite"` the number of NaN and
             infinite activations, or the term that is one; for `"exploding"`
             the root mean square of the activations; 1 for the first three
-            kinds, which are the case or not; else a share from 0 to 1.
+            kinds, which are true or not; otherwise a share from 0 to 1.
         threshold: What it was compared with.
         message: What is wrong, in plain words, without the layer's path.
     """

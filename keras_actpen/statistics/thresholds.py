@@ -57,7 +57,7 @@ FACTS: dict[str, str] = {
     ),
     "not_called": (
         "the layer was not called in any step of the model; its penalty is 0 "
-        "(does the model's code call another object, or go round it?)"
+        "(does the model's code call another object, or bypass it?)"
     ),
     "frozen": (
         "nothing that the penalty depends on is trainable; it changes no weight"

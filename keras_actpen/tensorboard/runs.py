@@ -116,7 +116,7 @@ class Runs:
                 "failed",
                 "TensorBoard events could not be written "
                 f"({type(error).__name__}: {error}). Training goes on, and "
-                "what comes later is written if it can be.",
+                "later events are written if possible.",
             )
 
     def _write(self, run: str, step: int, parts: Iterable[Part]) -> None:
@@ -228,7 +228,7 @@ class Runs:
                     self._warn(
                         f"key {prefix}{key}",
                         f"`{prefix}{key}` in the logs is not in TensorBoard: "
-                        "it holds no number but a "
+                        "it is not a number but a "
                         f"{type(value).__name__}.",
                     )
 

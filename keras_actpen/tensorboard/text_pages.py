@@ -13,7 +13,7 @@ from keras_actpen.tensorboard.numerals import without_noise
 _ATTACHED = (
     "What is penalized or watched in the model, and what the statistics mean."
 )
-_FINDINGS = "All that was wrong until an epoch; the step is its number."
+_FINDINGS = "All findings up to an epoch; the step is the epoch's number."
 
 
 def attached(

@@ -604,7 +604,7 @@ def test_a_layer_that_the_model_goes_round():
     messages, history = fit(model, monitor, epochs=2)
     assert messages == [
         "dense_4: the layer was not called in any step of the model; its "
-        "penalty is 0 (does the model's code call another object, or go round "
+        "penalty is 0 (does the model's code call another object, or bypass "
         "it?)"
     ]
     assert found == ["not_called"]

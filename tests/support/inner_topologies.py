@@ -386,7 +386,7 @@ def not_called(path, host, kind):
     return (
         "Invalid value received for argument `layers`. Expected a layer that "
         f"layer {host!r} (of type {kind}) calls. Received: {path!r} inside it, "
-        f"which it holds and does not call. Target {host!r} itself or a layer "
+        f"which it holds but does not call. Target {host!r} itself or a layer "
         "that it calls"
     )
 
