@@ -69,7 +69,7 @@ class Provider:
     def times(
         self, plugin: str, tag: str, run: str | None = None
     ) -> dict[str, float]:
-        """When the runs wrote a tensor last."""
+        """When the runs last wrote a tensor."""
         listed = self._provider.list_tensors(
             **self._about,
             plugin_name=plugin,

@@ -28,7 +28,7 @@ def warn_of_frozen(
         spec: What of them is penalized.
     """
     frozen = frozen_layers(model, layers, spec)
-    # What has no weights at all is there for its outputs, not to be trained.
+    # A model without any weights is used for its outputs and never trained.
     if frozen and model.weights:
         warnings.warn(
             f"The penalty on {listed(frozen)} changes no weight: nothing that "

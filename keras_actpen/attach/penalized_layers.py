@@ -54,10 +54,10 @@ class PenalizedLayers(dict[str, PenalizedLayer]):
             raise KeyError(str(error)) from None
         found = [ref for ref in found if is_attached(ref)]
         if len(found) != 1:
-            which = f"which are {len(found)}" if found else "which is none"
+            which = f"{len(found)} match" if found else "none matches"
             raise KeyError(
                 f"Expected one of the penalized or watched layers {list(self)}"
-                f". Received: {entry!r}, {which} of them"
+                f". Received: {entry!r}, of which {which}"
             )
         return self[found[0].path]
 

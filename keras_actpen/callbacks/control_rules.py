@@ -37,10 +37,10 @@ class Miss(NamedTuple):
     """How far a measure is off its target; above 0 asks for more penalty.
 
     Attributes:
-        share: As a difference: of shares of zeros as it is, of other measures
-            as a share of the target.
-        log: As the logarithm of a ratio: of the shares that are not zero, or
-            of the measures themselves.
+        share: The difference; for measures other than shares of zeros,
+            divided by the target.
+        log: The logarithm of a ratio: of the shares that are not zero, or of
+            the measures themselves.
     """
 
     share: float
@@ -143,7 +143,7 @@ class LogPI(ControlRule):
             gain = min(1.2 * gain, self.gain)
         change = gain * (error + self.damping * (error - before)) + trend
         change = min(max(change, -self.limit), self.limit)
-        # Far from the target nothing is known of the trend.
+        # Far from the target the error says nothing about the trend.
         trend = trend + 0.02 * error if abs(error) < 0.2 else trend / 2
         trend = min(max(trend, -0.1), 0.1)
         moved = limits.clip(coefficient * math.exp(change))

@@ -35,7 +35,7 @@ def check_overhead(value: Any, statistics_freq: int) -> float | None:
     """A share between 0 and 1, or `None`, as it was passed.
 
     Raises:
-        TypeError: If `value` is no number.
+        TypeError: If `value` is not a number.
         ValueError: If it is out of range, or `statistics_freq` is set too.
     """
     if value is None:

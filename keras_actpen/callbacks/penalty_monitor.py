@@ -1,4 +1,4 @@
-"""PenaltyMonitor: its arguments, and what it does when."""
+"""PenaltyMonitor: its arguments, and what it does at each hook."""
 
 import os
 from collections.abc import Mapping, Sequence

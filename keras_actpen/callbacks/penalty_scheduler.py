@@ -281,8 +281,8 @@ class PenaltyScheduler(CopyableCallback):
 def steps_done(model: keras.Model) -> int:
     """Number of batches that a model's optimizer has seen.
 
-    What a learning rate schedule counts: with gradient accumulation there are
-    several to an update.
+    This is what a learning rate schedule counts: with gradient accumulation,
+    several batches make one update.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:  # a train_step of the user's own may have several

@@ -171,7 +171,7 @@ def _start_of(root: Operation) -> dict[str, Any]:
 
 
 def make_twin(root: Any, cls: type) -> Any:
-    """A twin of `root`, which is no twin itself.
+    """A twin of `root`, which is not a twin itself.
 
     Args:
         root: The operation.

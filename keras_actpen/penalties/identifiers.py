@@ -80,7 +80,7 @@ def deserialize(
     Raises:
         TypeError: If the description names a class that is not registered.
         ValueError: If the description holds a lambda and Keras's safe mode is
-            on, or describes no penalty.
+            on, or does not describe a penalty.
     """
     return described(
         "config",
@@ -125,7 +125,7 @@ def to_penalty(identifier: Identifier) -> Penalty:
     Raises:
         ValueError: If the defaults of a name or a class are always 0, whatever
             the coefficient.
-        TypeError: If `identifier` is no penalty.
+        TypeError: If `identifier` is not a penalty.
     """
     penalty = _penalty_of(identifier)
     found = getattr(penalty, "function", penalty)

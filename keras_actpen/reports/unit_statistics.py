@@ -163,7 +163,7 @@ class _UnitRecorder:
         watched: Watched,
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
-        """Nothing: weights are no activations."""
+        """Nothing: weights are not activations."""
 
     def values(self) -> dict[str, UnitValues]:
         """The statistics by place."""

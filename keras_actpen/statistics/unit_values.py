@@ -1,4 +1,4 @@
-"""Values of single units, for those who use them as data."""
+"""Values of single units, as data for users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class Runs:
     def attempt(self, write: Callable[..., None], *args: Any) -> None:
         """Write; whatever fails warns once, and training goes on.
 
-        A disk that cannot be written is no failure: the events wait.
+        A disk that cannot be written is not a failure: the events wait.
 
         Args:
             write: What writes.
@@ -220,7 +220,7 @@ class Runs:
     def _tell_what_is_left_out(
         self, reported: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Name each key once that is no number."""
+        """Warn once of each key whose value is not a number."""
         for phase, prefix in (("train", ""), ("validation", "val_")):
             written = {key for key, _, _ in epoch_data.numbers(reported[phase])}
             for key, value in reported[phase].items():

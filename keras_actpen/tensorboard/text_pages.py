@@ -64,7 +64,7 @@ class _Told:
 
 
 class FindingsPage:
-    """All findings of a training in one table, a row a layer and kind."""
+    """All findings of a training in one table, a row per layer and kind."""
 
     def __init__(self):
         self._told: dict[tuple[str, str, int], _Told] = {}

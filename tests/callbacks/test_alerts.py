@@ -519,7 +519,7 @@ def test_a_penalty_that_is_not_in_the_loss(kind, log_dir, tmp_path):
         }
 
 
-def test_a_loss_of_ones_own_that_has_the_penalty():
+def test_a_custom_loss_that_has_the_penalty():
     class Doubled(keras.Model):
         def compute_loss(self, *args, **kwargs):
             return 2 * super().compute_loss(*args, **kwargs)
