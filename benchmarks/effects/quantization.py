@@ -134,8 +134,8 @@ QUANTIZATION = Experiment(
     "(a scale for each sample) and, simulated, with one scale per layer for "
     "the hidden activations at 8, 4 and 3 bits. Points of accuracy lost "
     "against float. Strengths multiply the coefficients 0.001 for L2 and "
-    "Kurtosis, and 1 for Range(high=1). Taken at the strongest that costs at most a "
-    "point of float accuracy on the validation digits.",
+    "Kurtosis, and 1 for Range(high=1). Taken at the strongest that costs at "
+    "most a point of float accuracy on the validation digits.",
     run=run,
     choose=strongest_at_equal_accuracy,
     columns={
