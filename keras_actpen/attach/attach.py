@@ -1,5 +1,8 @@
 """Attaching penalties to the layers of a model, and taking them off."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping
 from typing import Any

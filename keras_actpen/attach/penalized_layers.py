@@ -27,6 +27,9 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
 
     Returns:
         Dictionary from path to `PenalizedLayer`, in model order.
+
+    Raises:
+        TypeError: If `model` is not a `keras.Model`.
     """
     found = PenalizedLayers(model)
     for ref in all_refs(model):

@@ -1,5 +1,8 @@
 """PenaltyMonitor: its arguments, and what it does at each hook."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -71,14 +74,12 @@ class PenaltyMonitor(CopyableCallback):
         dead_after: Number of positions after which a unit that has not fired
             is called dead. A position is a sample, or a step or pixel of one:
             all axes of `(batch, ..., units)` but the last count; masked
-            positions do not. Every step counts, across epochs, from the
-            beginning of the `fit`, also if it is resumed. `None` means the
-            positions of the first epoch, but at least 10,000. Until that many
-            have been seen, units are judged by all of them; `dead_window` in
-            TensorBoard is their number.
-        validation_statistics: Whether to take statistics and histograms in
-            the validation too, on its first step and on every
-            `statistics_freq`-th; the curves are in the run of the validation.
+            positions do not. Every step of the `fit` counts, across epochs,
+            but none from before it was resumed. `None` means the positions of
+            the first epoch, but at least 10,000. Until that many were seen,
+            all of them count (`dead_window` in TensorBoard).
+        validation_statistics: Whether to take statistics and histograms of
+            the validation too, with the same frequency; they are in its run.
         images: Whether to draw images of layers and units by epochs for
             TensorBoard's Images page, after 1, 2, 4, 8, ... epochs and at the
             end. The Activations tab shows the same without them.
@@ -101,8 +102,7 @@ class PenaltyMonitor(CopyableCallback):
             penalty; `"negligible"`, less than 0.0001 of it is, but not 0 (not
             judged in the first epoch, nor where units are dead). The
             thresholds of the last four are shares. Without a `log_dir` only
-            the terms are judged. TensorBoard's text page has the findings
-            too.
+            the terms are judged. TensorBoard's text page lists the findings.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once per epoch or, for the first three kinds, once; it
             may set `model.stop_training = True`.

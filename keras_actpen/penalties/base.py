@@ -77,7 +77,9 @@ class Penalty:
 
     `get_config` takes the arguments of `__init__` from the attributes of the
     same names; override it where they differ. Override `check_target` if the
-    penalty suits some outputs only.
+    penalty suits some outputs only. Before a subclass sees activations they
+    are cast to float32, unless they are wider, and masked positions are left
+    out of sums and divisors.
 
     Args:
         coefficient: Finite number >= 0, the factor of the penalty.

@@ -38,6 +38,9 @@ class Range(FixedPenalty):
         low: Finite number, or `None` for no lower end.
         high: Finite number, or `None` for no upper end.
         name: Name of the term, by default `"range"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -98,6 +101,9 @@ class Saturation(FixedPenalty):
         coefficient: Finite number >= 0.
         threshold: Finite number >= 0.
         name: Name of the term, by default `"saturation"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

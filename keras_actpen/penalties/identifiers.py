@@ -1,5 +1,8 @@
 """What stands for a penalty wherever one is asked for."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, overload
@@ -59,7 +62,17 @@ REGULARIZERS: dict[str, type[Any]] = {
 
 
 def serialize(penalty: Penalty) -> dict[str, Any]:
-    """Return a JSON-ready description of `penalty`."""
+    """Return a description of a penalty that can be written as JSON.
+
+    Args:
+        penalty: A `Penalty`.
+
+    Returns:
+        A dictionary, from which `deserialize` makes an equal penalty.
+
+    Raises:
+        TypeError: If the penalty holds a value that Keras cannot serialize.
+    """
     return keras.saving.serialize_keras_object(penalty)
 
 

@@ -54,6 +54,11 @@ class ConfidencePenalty(Penalty):
         reduction: `"mean"` (default) or `"position"` (the same here),
             `"batch"` or `"sum"`.
         name: Name of the term, by default `"confidence_penalty"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit or the
+            values are not logits.
     """
 
     _target = Target(rank=2, units=2, logits=True)
@@ -102,6 +107,11 @@ class ZLoss(Penalty):
         reduction: `"mean"` (default) or `"position"` (the same here),
             `"batch"` or `"sum"`.
         name: Name of the term, by default `"z_loss"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the values are known not to be
+            logits.
     """
 
     _target = Target(rank=2, logits=True)
@@ -145,6 +155,11 @@ class LoadBalance(BatchPenalty):
             `activation`; `"linear"` for logits, of which the softmax is
             penalized.
         name: Name of the term, by default `"load_balance"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output is not known to be
+            probabilities.
     """
 
     _target = Target(rank=2, units=2)
@@ -219,6 +234,11 @@ class VIB(Penalty):
         reduction: `"batch"` (default), `"mean"` or `"position"` (the same
             here), or `"sum"`.
         name: Name of the term, by default `"vib"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the number of units is odd or an
+            activation other than linear comes before.
     """
 
     _target = Target(rank=2, logits=True)

@@ -41,6 +41,9 @@ class MomentMatching(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"moment_matching"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(self, coefficient: float = 1e-3, *, name: str | None = None):
@@ -76,6 +79,9 @@ class FeatureNorm(BatchPenalty):
         coefficient: Finite number >= 0.
         radius: Finite number >= 0, the target of the mean norm.
         name: Name of the term, by default `"feature_norm"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -120,6 +126,9 @@ class Kurtosis(FixedPenalty):
         coefficient: Finite number >= 0.
         target: Finite number >= 1, the target kurtosis.
         name: Name of the term, by default `"kurtosis"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

@@ -60,6 +60,11 @@ class KLSparsity(BatchPenalty):
             `activation`; `"tanh"` for values in [-1, 1], of which `(h + 1) /
             2` is penalized.
         name: Name of the term, by default `"kl_sparsity"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output is not known to lie in
+            [0, 1], or in [-1, 1] for tanh.
     """
 
     def __init__(
@@ -156,6 +161,10 @@ class Hoyer(Penalty):
         reduction: `"batch"` (default), `"mean"` or `"position"` (the same
             here), or `"sum"`.
         name: Name of the term, by default `"hoyer"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit.
     """
 
     _target = Target(rank=2, units=2)  # the measure of one unit is always 1
@@ -199,6 +208,9 @@ class LogSparsity(Penalty):
         coefficient: Finite number >= 0.
         reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"log_sparsity"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

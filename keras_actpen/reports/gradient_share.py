@@ -1,5 +1,8 @@
 """How strongly a penalty pulls on the activations, compared to the task."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,5 +1,8 @@
 """penalty_report: what the penalties do to a model, on data."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping
