@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         "--depth",
         type=_count,
         default=0,
-        help="how many levels of layers inside layers to list (%(default)s)",
+        help="how many levels of layers inside layers to list (default: %(default)s)",
     )
     report = commands.add_parser(
         "report", help="report what the penalties of a saved model do on data"
@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size",
         type=_count,
         default=32,
-        help="samples per batch (%(default)s)",
+        help="samples per batch (default: %(default)s)",
     )
     demo = commands.add_parser(
         "demo", help="train the MNIST CNN with and without a penalty"
@@ -192,17 +192,21 @@ def _parser() -> argparse.ArgumentParser:
         help="epochs per training (6, or 4 with --sweep)",
     )
     demo.add_argument(
-        "--log-dir", default="logs", help="TensorBoard logs (%(default)s)"
+        "--log-dir",
+        default="logs",
+        help="directory of the TensorBoard logs (default: %(default)s)",
     )
     demo.add_argument(
-        "--layer", default="dense_4", help="layer to penalize (%(default)s)"
+        "--layer",
+        default="dense_4",
+        help="layer to penalize (default: %(default)s)",
     )
     demo.add_argument("--l1", type=_coefficient, help="coefficient of sum |h|")
     demo.add_argument(
         "--l2",
         type=_coefficient,
-        help="coefficient of sum h^2; without --l1 and --l2: --l2 0.01, or "
-        "--l1 0.001 with --sweep",
+        help="coefficient of sum h^2; without --l1 and --l2, --l2 is 0.01, "
+        "or --l1 is 0.001 with --sweep",
     )
     demo.add_argument(
         "--sweep",
@@ -218,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
         "--on",
         choices=("output", "preactivation"),
         default="output",
-        help="what to penalize (%(default)s)",
+        help="what to penalize (default: %(default)s)",
     )
     demo.add_argument(
         "--full",
