@@ -164,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
         "--depth",
         type=_count,
         default=0,
-        help="how many levels of layers inside layers to list (default: %(default)s)",
+        help="how many levels of layers inside layers to list "
+        "(default: %(default)s)",
     )
     report = commands.add_parser(
         "report", help="report what the penalties of a saved model do on data"
