@@ -1,4 +1,4 @@
-"""What a penalized layer has beside the layer: terms and what they see."""
+"""What a penalized layer adds to the layer: its terms and its calls."""
 
 import functools
 from collections.abc import Callable, Iterable

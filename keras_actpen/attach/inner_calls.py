@@ -204,8 +204,8 @@ def watched_by(
         padding: Mask of what the other one is called on, which counts where
             an activation has none of its own and it fits.
         rank: Number of axes of what the other one is called on. Attention
-            scores of shape `(batch, heads, ...)` have more: as many heads as
-            steps would be taken for these.
+            scores of shape `(batch, heads, ...)` have more: if there are as
+            many heads as steps, they would be taken for steps.
     """
     layer = listener.layer
     root, actpen = layer.wrapped_layer, layer.actpen

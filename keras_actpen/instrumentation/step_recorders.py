@@ -1,4 +1,4 @@
-"""What a step of a model records, told of each call of a penalized layer."""
+"""What a step of a model records of each call of a penalized layer."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The twin of a layer that is told of each of its calls."""
+"""A twin of a layer whose observer sees each of its calls."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What stands for a penalty wherever one is asked for."""
+"""Names, classes, descriptions and functions that stand for penalties."""
 
 # Names of types as they are written: spelled out they fill the screen.
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Masks, sums and batch statistics that every penalty shares.
 
-All of them count masked positions out of numerators and of divisors, and give
+All of them leave masked positions out of numerators and divisors, and give
 the numbers of the global batch when tf.distribute splits it over replicas.
 """
 

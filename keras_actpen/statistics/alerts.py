@@ -79,7 +79,7 @@ class Alerts:
         self._told_facts: set[tuple[str, str]] = set()
 
     def new_facts(self, facts: Facts) -> list[Finding]:
-        """Facts that have not been told, once each.
+        """Facts that have not been reported, once each.
 
         Args:
             facts: What is true now.
