@@ -1,10 +1,10 @@
-"""Penalize and watch what Keras layers put out, by name, on finished models."""
+"""Penalize and watch the outputs of Keras layers of finished models."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """The command line: `keras-actpen` or `python -m keras_actpen`.
 
 `demo` trains an example, `layers` lists the layers of a saved model, `report`
-says what its penalties do. Keras is imported when the arguments are known to
-be right.
+says what its penalties do. Keras is imported only after the arguments have
+been checked.
 """
 
 import argparse
@@ -17,16 +17,14 @@ from keras_actpen import __version__
 
 _PACKAGE = sys.modules["keras_actpen"]
 _BACKENDS = ("tensorflow", "jax", "torch")
-_BACKEND = (
-    "Keras backend, instead of that of KERAS_BACKEND, which must be installed"
-)
+_BACKEND = "installed Keras backend to use, instead of the one in KERAS_BACKEND"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments; default: those of the process.
+        arguments: The arguments, by default those of the process.
 
     Returns:
         The exit status.
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.name not in _BACKENDS:
                 raise
             parser.error(str(error))
-        except ValueError as error:  # Keras's, of a backend it does not know
+        except ValueError as error:  # an unknown backend
             parser.error(f"{error} (KERAS_BACKEND)")
     return options.run(parser, options)
 
@@ -57,7 +55,7 @@ def _import_package() -> None:
         importlib.reload(_PACKAGE)
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # That there is no GPU it says before it looks at its settings.
+    # TensorFlow reports a missing GPU before it reads its settings.
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -65,7 +63,7 @@ def _import_package() -> None:
         importlib.reload(_PACKAGE)
         import keras
 
-        # TensorFlow says it again when it looks for devices.
+        # TensorFlow reports it again when it looks for devices.
         keras.ops.zeros(())
     finally:
         os.dup2(stderr, 2)
@@ -149,7 +147,7 @@ def _coefficient(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="keras-actpen",
-        description="Penalize and watch what Keras layers put out.",
+        description="Penalize and watch the outputs of Keras layers.",
     )
     parser.add_argument(
         "--version",
@@ -158,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     layers = commands.add_parser(
-        "layers", help="list the layers of a saved model that suit a penalty"
+        "layers", help="list the layers of a saved model that can be penalized"
     )
     layers.set_defaults(run=_layers)
     _add_model(layers)
@@ -166,43 +164,50 @@ def _parser() -> argparse.ArgumentParser:
         "--depth",
         type=_count,
         default=0,
-        help="levels of layers inside layers to list (%(default)s)",
+        help="how many levels of layers inside layers to list "
+        "(default: %(default)s)",
     )
     report = commands.add_parser(
-        "report", help="say what the penalties of a saved model do on data"
+        "report", help="report what the penalties of a saved model do on data"
     )
     report.set_defaults(run=_report)
     _add_model(report)
     report.add_argument(
         "data",
-        help="a .npz file with the inputs x and, if there are any, the "
-        "targets y and the sample_weight",
+        help="a .npz file with the inputs x and, optionally, the targets y "
+        "and the sample_weight",
     )
     report.add_argument(
         "--batch-size",
         type=_count,
         default=32,
-        help="samples in a batch (%(default)s)",
+        help="samples per batch (default: %(default)s)",
     )
     demo = commands.add_parser(
         "demo", help="train the MNIST CNN with and without a penalty"
     )
     demo.set_defaults(run=_demo)
     demo.add_argument(
-        "--epochs", type=_count, help="epochs of each; 6, or 4 with --sweep"
+        "--epochs",
+        type=_count,
+        help="epochs per training (6, or 4 with --sweep)",
     )
     demo.add_argument(
-        "--log-dir", default="logs", help="TensorBoard logs (%(default)s)"
+        "--log-dir",
+        default="logs",
+        help="directory of the TensorBoard logs (default: %(default)s)",
     )
     demo.add_argument(
-        "--layer", default="dense_4", help="layer to penalize (%(default)s)"
+        "--layer",
+        default="dense_4",
+        help="layer to penalize (default: %(default)s)",
     )
     demo.add_argument("--l1", type=_coefficient, help="coefficient of sum |h|")
     demo.add_argument(
         "--l2",
         type=_coefficient,
-        help="coefficient of sum h^2; without --l1 and --l2: --l2 0.01, or "
-        "--l1 0.001 with --sweep",
+        help="coefficient of sum h^2; without --l1 and --l2, --l2 is 0.01, "
+        "or --l1 is 0.001 with --sweep",
     )
     demo.add_argument(
         "--sweep",
@@ -212,13 +217,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--open",
         action="store_true",
-        help="show the logs in TensorBoard afterwards, until Ctrl-C",
+        help="show the logs in TensorBoard afterward, until Ctrl-C",
     )
     demo.add_argument(
         "--on",
         choices=("output", "preactivation"),
         default="output",
-        help="what to penalize (%(default)s)",
+        help="what to penalize (default: %(default)s)",
     )
     demo.add_argument(
         "--full",

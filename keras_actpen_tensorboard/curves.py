@@ -10,7 +10,7 @@ from keras_actpen_tensorboard.documents import number
 
 
 def group_and_name(tag: str) -> tuple[str, str]:
-    """What stands before the first `/` of a tag, as it is called today."""
+    """The group of a tag, by its present name, and the rest of the tag."""
     group, _, name = tag.partition("/")
     return schema.OVERVIEW if group == old_logs.OVERVIEW else group, name
 
@@ -30,7 +30,7 @@ def aligned(curves: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
 
 
 def evenly(steps: Sequence[int], count: int) -> list[int]:
-    """At most so many of the steps, evenly, the first and last with them."""
+    """At most `count` of the steps, evenly spaced, with both ends."""
     if len(steps) <= count:
         return list(steps)
     indices = np.linspace(0, len(steps) - 1, max(count, 2)).round()

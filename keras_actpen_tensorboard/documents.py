@@ -132,7 +132,7 @@ def _number(row: Mapping[str, Any], key: str) -> float | str | None:
 def _mapping(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = row.get(key, {})
     if not isinstance(value, Mapping):
-        raise NotReadableError(f"The log is damaged: `{key}` is no object.")
+        raise NotReadableError(f"The log is damaged: `{key}` is not an object.")
     return value
 
 
@@ -142,6 +142,6 @@ def _rows(row: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
         isinstance(one, Mapping) for one in value
     ):
         raise NotReadableError(
-            f"The log is damaged: `{key}` is no list of objects."
+            f"The log is damaged: `{key}` is not a list of objects."
         )
     return value

@@ -12,7 +12,7 @@ from keras_actpen_tensorboard import old_logs, schema
 
 # Providers want a number of points; this is all that they have kept.
 ALL = 10**6
-# How long a list of tags is taken for the present one.
+# How long a list of tags counts as current.
 _LISTED_SECONDS = 2.0
 # Tells how far a training is; one of them is there whatever was penalized.
 _PROGRESS = (
@@ -69,7 +69,7 @@ class Provider:
     def times(
         self, plugin: str, tag: str, run: str | None = None
     ) -> dict[str, float]:
-        """When the runs wrote a tensor last."""
+        """When the runs last wrote a tensor."""
         listed = self._provider.list_tensors(
             **self._about,
             plugin_name=plugin,

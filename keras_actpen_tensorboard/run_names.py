@@ -25,7 +25,7 @@ def validation_run(run: str, runs: Iterable[str]) -> str | None:
 
 
 def short_names(runs: Iterable[str]) -> dict[str, str]:
-    """Short names of the runs, as they are where those are not unique."""
+    """Short names of the runs, or full ones where those are not unique."""
     names = {}
     for run in runs:
         directory = _TRAIN.sub("", run)

@@ -2,9 +2,11 @@
 
 import ast
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import keras
@@ -260,6 +262,20 @@ def test_a_backend_that_is_not_installed(others):
         f"ModuleNotFoundError: Keras's backend {backend!r} is not installed. "
         + advice
     )
+
+
+def test_signatures_fit_a_screen():
+    """Types are shown by their names, which stand for what they are."""
+    for name in keras_actpen.__all__:
+        public = getattr(keras_actpen, name)
+        if callable(public):
+            assert len(str(inspect.signature(public))) < 10 * 80, name
+    attach = keras_actpen.attach_penalty
+    assert len(str(inspect.signature(attach))) < 5 * 80
+    assert {*typing.get_type_hints(attach)} == {
+        *inspect.signature(attach).parameters,
+        "return",
+    }
 
 
 def test_public_names():

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import keras
 import pytest
+from language_server import language_server
 
 import keras_actpen
 from keras_actpen import penalties
+from keras_actpen.callbacks.control_rules import RULES
+from keras_actpen.callbacks.measures import EFFECTS
+from keras_actpen.statistics.optional import STATES
+from keras_actpen.statistics.thresholds import THRESHOLDS
 
 pytestmark = [
     pytest.mark.one_backend,
@@ -343,3 +348,77 @@ def test_mistakes_are_errors(diagnostics):
     mistakes = range(lines.index("model = keras.Model()") + 1, len(lines))
     found = [(line, rule) for line, rule, _ in diagnostics["mistaken.py"]]
     assert found == [(line, "reportArgumentType") for line in mistakes]
+
+
+PROGRAM = """\
+import keras
+
+from keras_actpen import (
+    PenalizedLayer,
+    PenaltyMonitor,
+    PenaltyScheduler,
+    TargetController,
+    attach_penalty,
+    penalties,
+    penalty_report,
+    suggest_coefficient,
+)
+model = keras.Model()
+attach_penalty(model, "dense_4", "")
+attach_penalty(model, "dense_4", on="")
+attach_penalty(model, "dense_4", output="")
+suggest_coefficient(model, "dense_4", "l1", 0, on="")
+PenalizedLayer(keras.layers.ReLU(), on="")
+PenaltyMonitor(alerts="")
+PenaltyMonitor(alerts={"": 0.1})
+PenaltyMonitor(statistics=[""])
+PenaltyMonitor(update_freq="")
+PenaltyScheduler(abs, unit="")
+TargetController("l1", 0.8, effect="")
+TargetController("l1", 0.8, measure="")
+TargetController("l1", 0.8, rule="")
+penalty_report(model, 0, verbose="")
+penalties.get("")
+penalties.L1(reduction="")
+penalties.KLSparsity(activation="")
+penalties.LoadBalance(activation="")
+penalties.TotalVariation(data_format="")
+"""
+ON = {"output", "preactivation", "input", "kernel", "bias"}
+PENALTIES = {"ar", "decov", "tar"} | {
+    penalties.base.snake_case(name)
+    for name in penalties.__all__
+    if name[0].isupper() and name not in ("Penalty", "FunctionPenalty")
+}
+COMPLETED = [
+    PENALTIES,
+    ON,
+    {"all"},
+    ON,
+    ON,
+    {"sparse"},
+    {*THRESHOLDS, "sparse"},
+    {*STATES},
+    {"epoch", "batch"},
+    {"step", "epoch"},
+    {"raises", "lowers"},
+    {*EFFECTS},
+    {*RULES},
+    {"auto"},
+    PENALTIES,
+    {"batch", "mean", "position", "sum"},
+    {"sigmoid", "tanh"},
+    {"softmax", "linear"},
+    {"channels_last", "channels_first"},
+]
+
+
+def test_editors_complete_names(tmp_path):
+    with language_server(tmp_path, PROGRAM) as server:
+        completed = [
+            server.completed(number, line.index('""') + 1)
+            for number, line in enumerate(PROGRAM.splitlines())
+            if '""' in line
+        ]
+    expected = [sorted(f'"{name}"' for name in names) for names in COMPLETED]
+    assert completed == expected

@@ -112,7 +112,7 @@ def _per_tensor(
 
 def _keeps(arm: str, against: str, bits: int) -> Claim:
     return Claim(
-        f"{arm} loses less than {against} at {bits} bits, one scale a layer",
+        f"{arm} loses less than {against} at {bits} bits, one scale per layer",
         *(f"loss_{bits}", arm, against),
         high=0,
         headline=against == NONE,
@@ -131,11 +131,11 @@ def _keeps_keras(arm: str) -> Claim:
 QUANTIZATION = Experiment(
     name="quantization",
     text='784-128-128-10 with ReLU, quantized by Keras\'s `quantize("int8")` '
-    "(a scale for each sample) and, simulated, with one scale a layer for the "
-    "hidden activations at 8, 4 and 3 bits. Points of accuracy lost against "
-    "float. Strengths multiply the coefficients 0.001 for L2 and Kurtosis, "
-    "and 1 for Range(high=1). Taken at the strongest that costs at most a "
-    "point of float accuracy on the validation digits.",
+    "(a scale for each sample) and, simulated, with one scale per layer for "
+    "the hidden activations at 8, 4 and 3 bits. Points of accuracy lost "
+    "against float. Strengths multiply the coefficients 0.001 for L2 and "
+    "Kurtosis, and 1 for Range(high=1). Taken at the strongest that costs at "
+    "most a point of float accuracy on the validation digits.",
     run=run,
     choose=strongest_at_equal_accuracy,
     columns={

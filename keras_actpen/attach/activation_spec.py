@@ -1,6 +1,14 @@
 """Which tensor of a layer is looked at."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+# For an editor to complete; `str` stands for the name of any other weight, or
+# for the key of an output.
+On: TypeAlias = (
+    Literal["output", "preactivation", "input", "kernel", "bias"] | str
+)
+Output: TypeAlias = int | Literal["all"] | str
 
 # What a call of the layer shows. Everything else is the name of a weight.
 OF_CALLS = ("output", "preactivation", "input")
@@ -15,8 +23,8 @@ class ActivationSpec:
         output: Index or key of the output, or of the input; or `"all"`.
     """
 
-    on: str = "output"
-    output: int | str = 0
+    on: On = "output"
+    output: Output = 0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -37,8 +45,8 @@ class ActivationSpec:
             )
         if self.is_weight and self.output != 0:
             raise ValueError(
-                "Invalid value received for argument `output`. Expected it "
-                f"unset: on={self.on!r} is a weight, of which there is one. "
+                "Invalid value received for argument `output`. Expected the "
+                f"default, because on={self.on!r} names a single weight. "
                 f"Received: output={self.output!r}"
             )
 

@@ -1,5 +1,8 @@
 """Attaching penalties to the layers of a model, and taking them off."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
-from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec, On, Output
 from keras_actpen.attach.attach_warnings import (
     warn_if_discarded,
     warn_of_frozen,
@@ -33,8 +36,8 @@ def attach_penalty(
     *,
     l1: float | None = None,
     l2: float | None = None,
-    on: str = "output",
-    output: int | str = 0,
+    on: On = "output",
+    output: Output = 0,
     name: str | None = None,
     share_weights: bool = True,
 ) -> keras.Model:
@@ -48,11 +51,12 @@ def attach_penalty(
     `l1=c` adds `c * sum |h| / batch` and `l2=c` adds `c * sum h^2 / batch`,
     as Keras does for `activity_regularizer`, in training and in `evaluate`.
     The sums are taken in float32 or wider. **Masked positions are left out**:
-    that is the one deliberate difference to Keras, which counts them.
+    that is the one deliberate difference from Keras, which counts them.
 
     A compiled model stays compiled, with the same optimizer, loss and
-    metrics; a model in mid-training trains on. A subclassed model cannot be
-    rebuilt: its layer is replaced in place and the same object is returned.
+    metrics; one that is in the middle of training can go on training. A
+    subclassed model cannot be rebuilt: its layer is replaced in place and the
+    same object is returned.
 
     Example:
     >>> model = keras.Sequential([
@@ -78,7 +82,7 @@ def attach_penalty(
         on: `"output"`, the output after the activation; `"preactivation"`,
             what the layer's own activation receives; `"input"`, what the
             layer is called on; or the name of a weight, such as `"kernel"`,
-            which is penalized as by Keras's `kernel_regularizer`: once a
+            which is penalized as by Keras's `kernel_regularizer`: once per
             step, not divided by the batch, and not while it is frozen.
         output: Index or key of the output, or of the input, of a layer that
             has several, or `"all"` for their sum.
@@ -93,10 +97,10 @@ def attach_penalty(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built, a layer is unknown, ambiguous
-            or out of reach, nothing is to be penalized, a coefficient is
-            negative or not finite, a term's name is taken, the output is not
-            a float tensor, or `on="preactivation"` does not apply. The model
-            passed in is then unchanged.
+            or out of reach, no penalty is given, a coefficient is negative or
+            not finite, a term's name is taken, the output is not a float
+            tensor, or `on="preactivation"` does not apply. The model passed
+            in is then unchanged.
     """
     check_built(model)
     _check_graph(model)
@@ -132,7 +136,7 @@ def attach_penalty(
 
 
 def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
-    """Let `PenaltyMonitor` log the activations of layers without a penalty.
+    """Let `PenaltyMonitor` log activations without penalizing them.
 
     Adds nothing to the loss. Weights are shared as in `attach_penalty`.
 
@@ -169,7 +173,7 @@ def watch_activations(model: keras.Model, layers: Entries) -> keras.Model:
 def detach_penalty(
     model: keras.Model, layers: Entries | None = None
 ) -> keras.Model:
-    """Take the penalties off again.
+    """Remove the penalties from layers.
 
     Example:
     >>> model = keras.Sequential([
@@ -189,7 +193,8 @@ def detach_penalty(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a layer has no penalty, or no layer has.
+        ValueError: If one of `layers` is neither penalized nor watched, or if
+            no layer of the model is.
     """
     check_built(model)
     _check_graph(model)
@@ -226,10 +231,10 @@ def detach_penalty(
 
 
 def check_built(model: Any) -> None:
-    """Refuse what is no built `keras.Model`.
+    """Refuse anything but a built `keras.Model`.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not built.
     """
     if not isinstance(model, keras.Model):
@@ -282,6 +287,7 @@ def _independent_copy(model: keras.Model) -> keras.Model:
     except Exception as error:
         raise ValueError(
             "Invalid value received for argument `share_weights`. Expected "
-            "share_weights=True for a model that Keras cannot save and load, "
-            f"which a copy takes. Received: share_weights=False ({error})"
+            "share_weights=True, because a copy is made by saving and loading "
+            "the model, which fails here. Received: share_weights=False "
+            f"({error})"
         ) from error

@@ -28,11 +28,11 @@ def warn_of_frozen(
         spec: What of them is penalized.
     """
     frozen = frozen_layers(model, layers, spec)
-    # What has no weights at all is there for its outputs, not to be trained.
+    # A model without any weights is used for its outputs and never trained.
     if frozen and model.weights:
         warnings.warn(
             f"The penalty on {listed(frozen)} changes no weight: nothing that "
-            "it depends on is trainable. Before you train set `trainable = "
+            "it depends on is trainable. Before you train, set `trainable = "
             "True` on the layer or on one in front of it, or penalize a layer "
             "behind one that is trainable.",
             stacklevel=_STACKLEVEL,

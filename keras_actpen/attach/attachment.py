@@ -1,4 +1,4 @@
-"""What a penalized layer has beside the layer: terms and what they see."""
+"""What a penalized layer adds to the layer: its terms and its calls."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -36,8 +36,8 @@ class Attachment:
         spec_shapes: Shapes of the tensors at each place, as texts.
         coefficients: The coefficients by the names of the terms.
         calls: The calls that the loss may still be asked for.
-        of_calls: Those of them that each call shows.
-        of_weights: Those that are weights.
+        of_calls: The places that each call shows.
+        of_weights: The places that are weights.
         inner: The penalized layers inside the layer, by path.
         unfound: What layers inside are to have that do not exist yet.
         within: Where the layer is, if it is inside another one.
@@ -192,11 +192,11 @@ class Attachment:
             self._weight_values(layer)
 
     def _weight_values(self, layer: Any) -> dict[str, Tensor]:
-        """What the terms on weights add, once a step."""
+        """What the terms on weights add, once per step."""
         root = layer.wrapped_layer
         weights = {one: weight_of(root, one.on) for one in self.of_weights}
         watched = {
-            # As Keras's own regularizers: they skip what is frozen.
+            # Keras's own regularizers skip frozen weights too.
             spec: [(ops.convert_to_tensor(one), None)]
             for spec, one in weights.items()
             if one.trainable
@@ -275,7 +275,7 @@ class Attachment:
                 call.values = term_values(
                     self.terms, self.coefficients, call.watched
                 )
-            # Not to keep the activations until the next step.
+            # So that activations are not kept until the next step.
             call.watched = {}
         return call.values
 

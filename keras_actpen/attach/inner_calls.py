@@ -178,7 +178,7 @@ def not_called(layer: Penalized) -> ValueError:
     return ValueError(
         "Invalid value received for argument `layers`. Expected a layer that "
         f"layer {host.name!r} (of type {type(host).__name__}) calls. Received: "
-        f"{within.path!r} inside it, which it holds and does not call, or in a "
+        f"{within.path!r} inside it, which it holds but does not call, or in a "
         f"function that was traced before. Target {host.name!r} itself or a "
         "layer that it calls"
     )

@@ -8,7 +8,7 @@ import keras
 from keras_actpen.attach.held_layers import Keys, children, unwrapped
 
 Layer = keras.layers.Layer
-# Alternatives of a path that are told apart; layers at more are rare.
+# Number of alternative paths that are kept; few layers have more.
 MAX_ALIASES = 64
 
 

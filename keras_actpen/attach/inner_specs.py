@@ -81,7 +81,7 @@ def _tried(
 ) -> dict[int, list[Watched] | ValueError]:
     """What the calls of some layers show in a trace of the layer around them.
 
-    Nothing of those that a layer shows that no trace can run.
+    A layer that no trace can run shows nothing.
     """
     refused: dict[int, ValueError] = {}
 

@@ -74,7 +74,7 @@ def layer_refs(model: keras.Model) -> list[LayerRef]:
         before its own layers.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_actpen import internals, penalties
-from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec, On, Output
 from keras_actpen.attach.attachment import Attachment
 from keras_actpen.attach.capture import observed_spec
 from keras_actpen.attach.coefficients import Coefficients, Term, terms_by_name
@@ -23,7 +23,7 @@ _KEYS = ("layer", "terms", "on", "output")
 
 @serializable
 class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
-    """A layer with penalties on what it puts out.
+    """A layer with penalties on its outputs.
 
     It is a layer of the wrapped layer's own class, with its name, its weights
     and its state, and computes the same outputs: what is set on one of the
@@ -84,8 +84,8 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         layer: keras.layers.Layer,
         penalties: penalties.Identifiers | Mapping[str, Term] = (),
         *,
-        on: str = "output",
-        output: int | str = 0,
+        on: On = "output",
+        output: Output = 0,
     ):
         spec = ActivationSpec(on, output)
         terms = terms_by_name(penalties, spec, layer.name)

@@ -18,15 +18,18 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
     penalized_layers(model)["dense_4"].coefficients["l2"] = 0.001
     ```
 
-    They are this model's own: one that is made from it starts with their
-    values, and setting them changes no other. What is no path is looked up as
-    `attach_penalty` does.
+    The coefficients belong to this model: a model that is made from it starts
+    with their current values, and setting them changes no other model. A key
+    that is not a path is looked up as in `attach_penalty`.
 
     Args:
         model: Any `keras.Model`.
 
     Returns:
         Dictionary from path to `PenalizedLayer`, in model order.
+
+    Raises:
+        TypeError: If `model` is not a `keras.Model`.
     """
     found = PenalizedLayers(model)
     for ref in all_refs(model):
@@ -38,7 +41,7 @@ def penalized_layers(model: keras.Model) -> dict[str, PenalizedLayer]:
 class PenalizedLayers(dict[str, PenalizedLayer]):
     """The penalized and the watched layers of a model by their paths.
 
-    What is no path is looked up as `attach_penalty` does.
+    A key that is not a path is looked up as in `attach_penalty`.
     """
 
     def __init__(self, model: keras.Model):
@@ -54,10 +57,10 @@ class PenalizedLayers(dict[str, PenalizedLayer]):
             raise KeyError(str(error)) from None
         found = [ref for ref in found if is_attached(ref)]
         if len(found) != 1:
-            which = f"which are {len(found)}" if found else "which is none"
+            which = f"{len(found)} match" if found else "none matches"
             raise KeyError(
                 f"Expected one of the penalized or watched layers {list(self)}"
-                f". Received: {entry!r}, {which} of them"
+                f". Received: {entry!r}, of which {which}"
             )
         return self[found[0].path]
 

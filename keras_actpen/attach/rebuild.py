@@ -134,7 +134,7 @@ class _Rebuilding:
         return layer if rebuilt is inner else rebuilt
 
     def _operation(self, operation: Any) -> Any:
-        """The same for operations, which are no layers."""
+        """The same for operations that are not layers."""
         return (
             self.visit(operation) if isinstance(operation, Layer) else operation
         )

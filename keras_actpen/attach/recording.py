@@ -1,4 +1,4 @@
-"""Who is told of the activations and terms of a running forward pass."""
+"""Recorders, which see the activations and terms of a forward pass."""
 
 import contextlib
 import threading

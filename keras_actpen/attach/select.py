@@ -120,7 +120,7 @@ def find(model: keras.Model, layers: Entries) -> list[Found]:
         chosen = _select_one(model, available, inside, entry, argument)
         pattern = received if _is_pattern(entry, chosen) else None
         for ref in chosen:
-            # What is named once is no longer one of many.
+            # A layer that is also named counts as named, not as matched.
             patterns[ref] = patterns.get(ref, pattern) and pattern
     order = available
     if any(ref.host is not None for ref in patterns):

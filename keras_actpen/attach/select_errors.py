@@ -100,7 +100,7 @@ def is_input(
             after = [one]
             break
     return invalid(
-        "a layer that computes something, inputs cannot be penalized",
+        "a layer that computes something; inputs cannot be penalized",
         f"{received}, an input layer",
         f"Write the first layer after it: {after[0].path!r}."
         if after

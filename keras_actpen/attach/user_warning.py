@@ -3,7 +3,7 @@
 import inspect
 import warnings
 
-# Where warnings come from is of no use to those who read them.
+# Lines of these libraries tell the reader of a warning nothing.
 _LIBRARIES = ("keras", "keras_actpen")
 
 

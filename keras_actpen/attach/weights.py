@@ -88,10 +88,10 @@ def _not_one(layer: keras.layers.Layer, name: str, count: int) -> ValueError:
             "a name that one weight has; write the path of the layer inside "
             "it that has the weight"
         )
-        found = f"which {count} of its weights are called"
+        found = f"a name that {count} of its weights have"
     else:
         expected = f"one of {places}"
         if single:
             expected += f" or the name of a weight, here {single}"
-        found = "which none of its weights is called"
+        found = "a name that none of its weights has"
     return _refused(layer, name, expected, found)

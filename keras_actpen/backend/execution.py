@@ -123,10 +123,10 @@ def _maps_around() -> int:
 def differentiates_latest_first(tensors: Iterable[MaskedTensors]) -> bool:
     """Whether what is computed last from tensors is differentiated first.
 
-    So does torch. A gradient of a penalty computed after the whole forward
-    pass would be there, of the size of the activations, before any of the
-    model's own: the gradients of all penalized layers at once. Where it
-    compiles or exports, the graph that it makes has an order of its own.
+    That is so on torch. If penalties were computed after the whole forward
+    pass, their gradients, of the size of the activations, would all be there
+    before any of the model's own. Where it compiles or exports, the graph
+    that it makes has an order of its own.
     """
     return (
         keras.backend.backend() == "torch"
@@ -146,7 +146,7 @@ def is_traced() -> bool:
 def is_hidden_from_tapes() -> bool:
     """Whether no gradient tape of TensorFlow sees what is computed here.
 
-    So it is in the forward pass of `tf.recompute_grad`, which runs a second
+    That is so in the forward pass of `tf.recompute_grad`, which runs a second
     time, and is seen, when gradients are computed.
     """
     if keras.backend.backend() != "tensorflow":
@@ -227,7 +227,7 @@ def value_and_gradients(
         tensors: The tensors to differentiate with respect to.
 
     Returns:
-        The value and a sequence of one gradient a tensor, 0 where the value
+        The value and a sequence of one gradient per tensor, 0 where the value
         does not depend on it.
     """
     if keras.backend.backend() == "tensorflow":

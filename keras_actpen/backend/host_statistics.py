@@ -1,9 +1,9 @@
 """Statistics of activations in the memory of the host, on torch.
 
 There a scalar is read in a microsecond, and torch runs operation by operation:
-what the elements turn out to be saves most of the work, and the rest is done
-part by part, in a processor's cache. The statistics of 65,000 elements, or of
-2.8 million, took a third of the time that they take without a look at them.
+a look at the elements saves most of the work, and the rest is done part by
+part, in a processor's cache. The statistics of 65,000 elements, or of 2.8
+million, took a third of the time that they take without a look at them.
 """
 
 import math

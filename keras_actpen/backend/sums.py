@@ -27,7 +27,7 @@ def sum_of_squares(x: Tensor) -> Tensor:
     `ops.sum(ops.square(x))`, 0.4 on TensorFlow without XLA and 0.9 on torch;
     XLA fuses that by itself. On torch fewer elements, of which a copy stays
     in a cache, are faster by a product: 0.7 of the time for 65,000. (torch.dot
-    is faster still, but 1e-5 off; a torch.autograd.Function of one's own takes
+    is faster still, but 1e-5 off; a custom torch.autograd.Function takes
     twice as long for few elements.)
     """
     if keras.backend.backend() == "tensorflow":

@@ -59,11 +59,11 @@ def looks_up_step(model: keras.Model, name: str) -> bool:
 
 
 def returns_scalars() -> bool:
-    """Whether a step had better return several scalars than one vector.
+    """Whether a step should return several scalars instead of one vector.
 
-    Scalars of a compiled step of TensorFlow are read in a few microseconds;
-    whether anything else in the logs is a tensor Keras asks TensorFlow, which
-    takes ten.
+    On TensorFlow the scalars of a compiled step are read in a few
+    microseconds. Of anything else in the logs Keras asks TensorFlow whether
+    it is a tensor, which takes ten.
     """
     return keras.backend.backend() == "tensorflow"
 

@@ -29,7 +29,7 @@ def check_term(term: Any) -> str:
     """Return what names a term.
 
     Raises:
-        TypeError: If it is no string.
+        TypeError: If it is not a string.
     """
     if isinstance(term, str):
         return term

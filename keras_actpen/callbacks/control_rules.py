@@ -37,10 +37,10 @@ class Miss(NamedTuple):
     """How far a measure is off its target; above 0 asks for more penalty.
 
     Attributes:
-        share: As a difference: of shares of zeros as it is, of other measures
-            as a share of the target.
-        log: As the logarithm of a ratio: of the shares that are not zero, or
-            of the measures themselves.
+        share: The difference; for measures other than shares of zeros,
+            divided by the target.
+        log: The logarithm of a ratio: of the shares that are not zero, or of
+            the measures themselves.
     """
 
     share: float
@@ -77,14 +77,14 @@ class LogPI(ControlRule):
 
     where `error` is the logarithm of measure over target (for shares of zeros
     that of the shares that are not zero), and `change` is kept within `limit`
-    of 0. It settles where the network answers late, because
+    of 0. It settles where the network responds late, because
 
     - while the measure is on its way to the target, `damping` takes back what
       the error alone would add;
     - `gain` halves when the error changes sign, down to a quarter, and
       recovers by a fifth a move while it does not;
     - it starts with a hundredth of the attached coefficient and comes from
-      below: units that died of too strong a penalty rarely come back.
+      below, because units that died of too strong a penalty rarely come back.
 
     The trend, a fiftieth of each error below 0.2 added up, follows networks
     that escape a penalty step by step, as they escape Hoyer's by larger
@@ -143,7 +143,7 @@ class LogPI(ControlRule):
             gain = min(1.2 * gain, self.gain)
         change = gain * (error + self.damping * (error - before)) + trend
         change = min(max(change, -self.limit), self.limit)
-        # Far from the target nothing is known of the trend.
+        # Far from the target the error says nothing about the trend.
         trend = trend + 0.02 * error if abs(error) < 0.2 else trend / 2
         trend = min(max(trend, -0.1), 0.1)
         moved = limits.clip(coefficient * math.exp(change))
@@ -157,8 +157,8 @@ class GECO(ControlRule):
         average <- decay * average + (1 - decay) * error
         coefficient <- coefficient * exp(rate * average)
 
-    Finds a coefficient that is wrong by orders of magnitude, and never leaves
-    0. Rezende and Viola 2018, "Taming VAEs" (Generalized ELBO with
+    Corrects a coefficient that is off by orders of magnitude; a coefficient
+    of 0 stays 0. Rezende and Viola 2018, "Taming VAEs" (Generalized ELBO with
     Constrained Optimization).
 
     Example:
@@ -208,9 +208,9 @@ class PI(ControlRule):
 
     where `unit` is the coefficient that the term was attached with. The
     integral stands still while the coefficient is at a bound and the error
-    pushes against it (anti-windup). It starts where the coefficient does not
-    jump. Shao et al. 2020, "ControlVAE: Controllable Variational
-    Autoencoder".
+    pushes against it (anti-windup). It starts at a value at which the
+    coefficient does not jump. Shao et al. 2020, "ControlVAE: Controllable
+    Variational Autoencoder".
 
     Example:
     >>> from keras_actpen import PI, TargetController

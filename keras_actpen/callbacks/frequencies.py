@@ -1,4 +1,4 @@
-"""How often PenaltyMonitor does things: its arguments, checked."""
+"""What PenaltyMonitor does and how often: its arguments, checked."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from keras_actpen.penalties.validation import (
     invalid_value,
     invalid_values,
 )
+from keras_actpen.statistics.optional import check_names
+from keras_actpen.statistics.snapshot import STATISTICS
 
 STATISTICS_FREQ = 50
 
@@ -35,7 +37,7 @@ def check_overhead(value: Any, statistics_freq: int) -> float | None:
     """A share between 0 and 1, or `None`, as it was passed.
 
     Raises:
-        TypeError: If `value` is no number.
+        TypeError: If `value` is not a number.
         ValueError: If it is out of range, or `statistics_freq` is set too.
     """
     if value is None:
@@ -53,3 +55,22 @@ def check_overhead(value: Any, statistics_freq: int) -> float | None:
             statistics_freq=statistics_freq,
         )
     return value
+
+
+def check_statistics_in_logs(
+    names: Any, statistics_freq: int
+) -> tuple[str, ...]:
+    """Names of statistics that are always taken, as a tuple.
+
+    Raises:
+        TypeError: If `names` is not a sequence of strings.
+        ValueError: If there is no statistic of a name, or none is taken.
+    """
+    names = check_names(names, "statistics_in_logs", STATISTICS)
+    if names and not statistics_freq:
+        raise invalid_values(
+            "statistics_freq above 0, or statistics_in_logs=()",
+            statistics_in_logs=names,
+            statistics_freq=statistics_freq,
+        )
+    return names

@@ -32,7 +32,7 @@ _SHARES = ("zero_fraction", "dead_fraction")
 # the target, or for shares absolutely.
 TOLERANCE = 0.02
 
-# What counts as nothing beside a share of 1, or a measure beside its target.
+# Negligible against a share of 1, or against the target of a measure.
 _LEAST = 1e-6
 
 
@@ -98,7 +98,7 @@ def miss(measured: float, target: float, measure: str, effect: str) -> Miss:
         ratio = max(1 - measured, _LEAST) / max(1 - target, _LEAST)
     else:
         share /= abs(target)
-        # A mean of the other sign is as far off as one that is nothing.
+        # A mean of the other sign is as far off as a mean of 0.
         ratio = 1 / max(measured / target, _LEAST)
         if target < 0:
             ratio = 1 / ratio

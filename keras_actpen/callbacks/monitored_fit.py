@@ -259,7 +259,7 @@ class MonitoredFit:
         findings: Sequence[Finding],
     ) -> None:
         """Write the epoch."""
-        # Schedulers that stand behind the monitor have not logged it yet.
+        # Schedulers after the monitor in the list have not logged it yet.
         optimizer = getattr(self.model, "optimizer", None)
         rate = number(getattr(optimizer, "learning_rate", None))
         of_optimizer = {} if rate is None else {"learning_rate": rate}

@@ -57,7 +57,7 @@ def claim(ref: TermRef, callback: keras.callbacks.Callback, start: int) -> None:
 
 
 def owns(ref: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
-    """Whether it is this callback that moves a coefficient at a step."""
+    """Whether this callback moves a coefficient at a step."""
     owners = _owners.get(ref.layer, {}).get(ref.name, {})
     started = [start for start in owners.values() if start <= step]
     return callback in owners and owners[callback] == max(started, default=-1)
@@ -66,6 +66,6 @@ def owns(ref: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
 def release(
     refs: Sequence[TermRef], callback: keras.callbacks.Callback
 ) -> None:
-    """Move them no more."""
+    """Let a callback stop moving coefficients."""
     for ref in refs:
         _owners.get(ref.layer, {}).get(ref.name, {}).pop(callback, None)

@@ -1,4 +1,7 @@
-"""PenaltyMonitor: its arguments, and what it does when."""
+"""PenaltyMonitor: its arguments, and what it does at each hook."""
+
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +14,7 @@ from keras_actpen.callbacks.dead_units import OnDeadUnits, check_hook
 from keras_actpen.callbacks.frequencies import (
     STATISTICS_FREQ,
     check_overhead,
+    check_statistics_in_logs,
     check_update_freq,
 )
 from keras_actpen.callbacks.monitored_fit import MonitoredFit
@@ -20,7 +24,6 @@ from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.optional import StatisticName, check_names
 from keras_actpen.statistics.since_fired import check_dead_after
-from keras_actpen.statistics.snapshot import STATISTICS
 from keras_actpen.statistics.thresholds import THRESHOLDS, AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
@@ -33,8 +36,8 @@ class PenaltyMonitor(CopyableCallback):
 
     Terms are exact: they are accumulated at every step, weighted by batch
     size as Keras weighs the loss, and read once per epoch. They are in `logs`
-    as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other callbacks
-    can monitor them, wherever they stand in the list, if they are told the
+    as `penalty/<path>/<term>` and `val_penalty/<path>/<term>`. Other
+    callbacks can monitor them, at any place in the list, if they are told the
     direction: `EarlyStopping("val_penalty/dense_4/l2", mode="min")`.
 
     Statistics and histograms of the activations are taken on the first step
@@ -53,56 +56,54 @@ class PenaltyMonitor(CopyableCallback):
 
     Args:
         log_dir: Where to write TensorBoard events, or `None` to write none.
-        update_freq: `"epoch"`, or how many batches lie between two points
-            of the terms' curves over batches (`"batch"` stands for 1), which
-            are written besides those over epochs.
+        update_freq: `"epoch"`, or for curves of the terms over batches too:
+            `"batch"`, or how many batches lie between two of their points.
         histogram_freq: Epochs between two histograms, 0 for none and for no
             images of single units.
         statistics_freq: Steps between two instrumented ones, 0 for none.
         max_overhead: Instead of `statistics_freq`, the most that the
             instrumented steps may add to the time of the training, as a
-            share: 0.01 for 1 %. Compilation and writing are not in it;
-            `monitor/` in TensorBoard shows what is.
-        statistics: Names of further statistics: `"quantiles"`, `"kurtosis"`,
-            `"participation_ratio"`, `"stable_rank"`, `"effective_rank"`,
-            `"dormant_fraction"`, `"saturated_fraction"`, `"unit_rms"`. The
-            text page in TensorBoard defines them.
-        statistics_in_logs: Names of statistics that `logs` get too, by their
-            tags: `("l0",)` for `activation.l0/<path>`. Callbacks that stand
-            behind the monitor can use them.
-        dead_after: How many positions a unit must not have fired in to be
-            called dead, masked ones left out; of a layer of shape
-            `(batch, ..., units)` each sample has as many as the axes between
-            make. Every step counts, across epochs, from the beginning of the
-            `fit`, also of one that is resumed. `None` stands for the
-            positions of the first epoch, but at least 10,000. As long as
-            there were fewer, all that there were are judged by;
-            `dead_window` in TensorBoard is their number.
+            share: 0.01 for 1 %. Compilation and writing are not in it.
+        statistics: Names of additional statistics: `"quantiles"`,
+            `"kurtosis"`, `"participation_ratio"`, `"stable_rank"`,
+            `"effective_rank"`, `"dormant_fraction"`, `"saturated_fraction"`,
+            `"unit_rms"`. The text page in TensorBoard defines them.
+        statistics_in_logs: Names of statistics that `logs` get too, for
+            callbacks that stand behind: `("l0",)` for `activation.l0/<path>`.
+        dead_after: Number of positions after which a unit that has not fired
+            is called dead. A position is a sample, or a step or pixel of one:
+            all axes of `(batch, ..., units)` but the last count; masked
+            positions do not. Every step of the `fit` counts, across epochs,
+            but none from before it was resumed. `None` means the positions of
+            the first epoch, but at least 10,000. Until that many were seen,
+            all of them count (`dead_window` in TensorBoard).
         validation_statistics: Whether to take statistics and histograms of
-            the validation too, on as many steps; its run has the curves.
-        images: Whether to draw images of layers and units by epochs, after 1,
-            2, 4, 8, ... epochs and at the end. The Activations tab needs none.
+            the validation too, with the same frequency; they are in its run.
+        images: Whether to draw images of layers and units by epochs for
+            TensorBoard's Images page, after 1, 2, 4, 8, ... epochs and at the
+            end. The Activations tab shows the same without them.
         alerts: What to warn of, once per kind and `fit`, and again when it has
             grown worse: the kinds of findings, `()` for none, a mapping from
             kinds to thresholds other than the default ones, `None` to leave a
             kind out, or `"sparse"` for all but `"dominating"` and
             `"negligible"`, which are usual while a sparse autoencoder warms
             up. The kinds and when they are found, the first three in the
-            first step that shows them: `"unused"`, a penalty that the
-            model's `train_step` or `compute_loss` does not add to the loss;
-            `"not_called"`, a layer that the model did not call;
-            `"frozen"`, a penalty in front of which nothing is trainable;
-            `"nonfinite"`, any NaN or infinity in activations or terms;
-            `"exploding"`, root mean square of the activations from 1000 on;
-            `"dead"`, half of the units or more, judged by 100 positions at
-            least, see `dead_after`; `"saturated"`, half of the activations or
-            more close to a bound of tanh, sigmoid and the like;
-            `"dominating"`, half of the loss or more is the layer's penalty;
-            `"negligible"`, less than 0.0001 of it is, but not 0, not in the
-            first epoch and not where units are dead. The thresholds of the
-            last four are shares. Without statistics only terms are judged.
+            first step that shows them: `"unused"`, a penalty that the model's
+            `train_step` or `compute_loss` does not add to the loss;
+            `"not_called"`, a layer that the model did not call; `"frozen"`, a
+            penalty that depends on nothing trainable; `"nonfinite"`, any NaN
+            or infinity in activations or terms; `"exploding"`, activations
+            whose root mean square is 1000 or more; `"dead"`, half of the units
+            or more, judged by at least 100 positions, see `dead_after`;
+            `"saturated"`, half of the activations or more close to a bound of
+            tanh, sigmoid and the like; `"dominating"`, half of the loss or
+            more is the layer's penalty; `"negligible"`, less than 0.0001 of it
+            is, but not 0 (not judged in the first epoch, nor where units are
+            dead). The thresholds of the last four are shares. Without a
+            `log_dir` only the terms are judged. TensorBoard's text page lists
+            the findings.
         on_finding: Function `f(finding, model)` that is called with every
-            `Finding`, once an epoch or, of the first three kinds, once; it
+            `Finding`, once per epoch or, for the first three kinds, once; it
             may set `model.stop_training = True`.
         on_dead_units: Function `f(layer, mask)` that is called after each
             epoch with every layer and a boolean array of shape `(units,)`,
@@ -151,8 +152,8 @@ class PenaltyMonitor(CopyableCallback):
             max_overhead, statistics_freq
         )
         self.statistics: tuple[str, ...] = check_names(statistics)
-        self.statistics_in_logs: tuple[str, ...] = check_names(
-            statistics_in_logs, "statistics_in_logs", STATISTICS
+        self.statistics_in_logs: tuple[str, ...] = check_statistics_in_logs(
+            statistics_in_logs, statistics_freq
         )
         self.validation_statistics = validation_statistics
         self.images = images
@@ -179,10 +180,9 @@ class PenaltyMonitor(CopyableCallback):
     def unit_statistics(self) -> dict[str, UnitValues]:
         """What each unit did in the last epoch, by the path of its layer.
 
-        `rate` is that of the instrumented steps, `since_fired` that of all
-        steps of the training, and 0 if the unit fired anywhere in the last
-        one; `rms` is there with `statistics=("unit_rms",)`, `mean` and `max`
-        are not.
+        `rate` covers the instrumented steps; `since_fired` covers all steps
+        of the training and is 0 if the unit fired anywhere in the last one.
+        `rms` needs `statistics=("unit_rms",)`; `mean` and `max` are `None`.
         """
         return {} if self._fit is None else dict(self._fit.units)
 

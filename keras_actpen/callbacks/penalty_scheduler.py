@@ -37,15 +37,15 @@ class PenaltyScheduler(CopyableCallback):
     `initial_epoch` included. So a training that is resumed with
     `BackupAndRestore`, `initial_epoch` or `keras.models.load_model` goes on
     with the right coefficients. With `steps_per_execution=n` a coefficient
-    changes every `n` steps. A `fit` from epoch 0 whose optimizer has taken
-    steps without this scheduler is warned of, if it starts with another value
-    than that of step 0.
+    changes every `n` steps. It warns if a `fit` from epoch 0 does not start
+    with the value of step 0 because the optimizer has already taken steps
+    without it.
 
     A term belongs to one scheduler at most. A `TargetController` with
-    `start=1000` takes it over after as many steps, for example at the end of a
-    warm-up, and the scheduler lets it go.
+    `start=1000` takes it over after that many steps, for example at the end
+    of a warm-up, and the scheduler lets it go.
 
-    The coefficients at the end of each epoch are in `logs`, hence in the
+    The coefficients at the end of each epoch are in `logs`, and so in the
     history, as `penalty.coefficient/<path>/<term>`; `PenaltyMonitor` writes
     them to TensorBoard under the same tag.
 
@@ -56,7 +56,7 @@ class PenaltyScheduler(CopyableCallback):
     PenaltyScheduler(schedules.PolynomialDecay(0.0, 1000, 1.0))
     # Linear ramp from 1 to 0.1; `power=2.0` for a quadratic one.
     PenaltyScheduler(schedules.PolynomialDecay(1.0, 1000, 0.1))
-    # Cosine ramp from 1 to 0, with a warm-up of 100 steps in front of it.
+    # Cosine ramp from 1 to 0, after a warm-up of 100 steps.
     PenaltyScheduler(schedules.CosineDecay(1.0, 1000))
     PenaltyScheduler(
         schedules.CosineDecay(0.0, 1000, warmup_target=1.0, warmup_steps=100))
@@ -96,11 +96,12 @@ class PenaltyScheduler(CopyableCallback):
         unit: `"step"` or `"epoch"`: what the schedule is a function of.
 
     Raises:
-        TypeError: If `schedule` cannot be called or `terms` is no string.
+        TypeError: If `schedule` cannot be called or `terms` is not a string.
         ValueError: If `unit` is unknown or `terms` is empty; when training
-            starts, if an entry of `layers` matches no penalized layer or one
-            of `terms` no term of them, or another callback moves one of them;
-            while training, if the schedule returns no finite number >= 0.
+            starts, if an entry of `layers` matches no penalized layer, an
+            entry of `terms` matches no term of these layers, or another
+            callback moves one of the coefficients; while training, if the
+            schedule returns no finite number >= 0.
     """
 
     def __init__(
@@ -215,8 +216,8 @@ class PenaltyScheduler(CopyableCallback):
         if self._factor(self._steps) != first:
             warn_user(
                 f"PenaltyScheduler starts at step {self._steps} of its "
-                "schedule, because the optimizer has taken as many steps "
-                "before. To start at step 0, compile the model again with a "
+                "schedule, because the optimizer has already taken that many "
+                "steps. To start at step 0, compile the model again with a "
                 "new optimizer, or shift the schedule: "
                 "`PenaltyScheduler(lambda t: schedule(max(0, t - "
                 f"{self._steps})))`."
@@ -227,9 +228,9 @@ class PenaltyScheduler(CopyableCallback):
         if zeros:
             warn_user(
                 f"PenaltyScheduler leaves the coefficients of {zeros} at 0: "
-                "it multiplies what the terms were attached with, and that is "
-                "0. Attach them with the coefficient that they should have "
-                "where the schedule is 1."
+                "it multiplies the coefficients that they were attached with, "
+                "which are 0. Attach them with the coefficients that they "
+                "should have where the schedule is 1."
             )
 
     def _move(self, t: int, step: int) -> None:
@@ -279,8 +280,8 @@ class PenaltyScheduler(CopyableCallback):
 def steps_done(model: keras.Model) -> int:
     """Number of batches that a model's optimizer has seen.
 
-    What a learning rate schedule counts: with gradient accumulation there are
-    several to an update.
+    This is what a learning rate schedule counts: with gradient accumulation,
+    several batches make one update.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:  # a train_step of the user's own may have several

@@ -65,7 +65,7 @@ def check_reachable(
 
 
 class Reach:
-    """Finds out that a target is out of reach, and tells of it once.
+    """Finds out that a target is out of reach, and warns of it once.
 
     It is if the coefficient is at a bound, or the measure stands still, while
     the measure comes no closer; and in reach again as soon as the measure is

@@ -44,8 +44,8 @@ from keras_actpen.penalties.validation import check_choice, check_integer
 class TargetController(CopyableCallback):
     """Holds a measured quantity at a target by moving a term's coefficient.
 
-    A share of zeros has no gradient, but the coefficient of a surrogate such
-    as L1 decides it:
+    The share of zeros has no gradient, but the coefficient of a surrogate
+    such as L1 controls it:
 
     ```python
     model = attach_penalty(model, "dense_4", l1=1e-3)
@@ -58,18 +58,19 @@ class TargetController(CopyableCallback):
 
     The default rule, `LogPI`, starts with a hundredth of the attached
     coefficient, which may be ten times too small or too large. The published
-    rules, `GECO` and `PI`, start with it; better too small than too large, as
-    units that are 0 everywhere learn nothing. Their error is `target -
-    measured`, but for shares divided by `|target|`, and clipped to -1 to 1.
+    rules, `GECO` and `PI`, start with that coefficient itself; choose it too
+    small rather than too large, because units that are 0 everywhere learn
+    nothing. Their error is `target - measured`, divided by `|target|` unless
+    the measure is a share, and clipped to -1 to 1.
 
-    `logs`, hence the history, have the coefficient at the end of each epoch
+    `logs`, and so the history, have the coefficient at the end of each epoch
     and the last measurement as `penalty.coefficient/<path>/<term>` and
     `<measure>/<path>/<term>`, and the terms, as with `PenaltyMonitor`, which
-    can stand beside it. The control of a saved model, or of one restored by
-    `BackupAndRestore`, goes on where it was.
+    can be used at the same time. The control of a saved model, or of one
+    restored by `BackupAndRestore`, goes on where it was.
 
-    A term belongs to one controller. Beside a `PenaltyScheduler` that needs a
-    `start`, up to which the term is the scheduler's, for example
+    A term belongs to one controller. Beside a `PenaltyScheduler` it needs a
+    `start`, until which the term belongs to the scheduler, for example
     `[PenaltyScheduler(warm_up), TargetController("l1", 0.8, start=1000)]`.
 
     If the target is out of reach there is one warning, and the coefficient is
@@ -92,18 +93,18 @@ class TargetController(CopyableCallback):
             after the first step of every epoch.
         start: Batches that the optimizer has seen before the first move is
             prepared. Until then the coefficient is left alone.
-        bounds: The smallest and the largest coefficient. By default a ten
-            thousandth and ten thousand times what the term was attached with.
+        bounds: The smallest and the largest coefficient. By default 1e-4 and
+            1e4 times the attached coefficient.
         patience: Moves without progress, with the coefficient at a bound or
             the measure standing still, after which the target is given up.
-        effect: What a larger coefficient does to the measure, `"raises"` or
-            `"lowers"` it. By default `"raises"` for the two shares, else
-            `"lowers"`, as for norms; `VarianceFloor` for one raises `rms`.
+        effect: What a larger coefficient does to the measure: `"raises"` or
+            `"lowers"` it. By default it raises the two shares and lowers the
+            rest, as norms do; `VarianceFloor`, for example, raises `rms`.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has a wrong value; when training starts,
-            if the model has no such term, several have the name, it was
+            if the model has no such term, several terms have the name, it was
             attached with 0, nothing that it depends on is trainable, the
             target is known to be out of reach (zeros of a sigmoid, an `l0`
             above the number of units), or another callback moves it.

@@ -167,7 +167,11 @@ def find_term(model: keras.Model, term: str) -> TermRef:
         with contextlib.suppress(ValueError):
             found = select_terms(model, layer, [name])
     if len(found) != 1:
-        which = f"which {len(found)} layers have" if found else "which is none"
+        which = (
+            f"which {len(found)} layers have"
+            if found
+            else "which is none of them"
+        )
         near = difflib.get_close_matches(term, [ref.key for ref in refs], 1)
         advice = f". Did you mean {near[0]!r}?" if near else ""
         raise ValueError(

@@ -64,9 +64,9 @@ def run(
     penalized = attach_penalty(penalized, layer, l1=l1, l2=l2, on=on)
     console.print(
         f"A small network learns {len(data[0][0]):,} handwritten digits twice "
-        "from the same weights, without a penalty and with this one.\nIt is "
-        f"to keep the activations of {layer} small or sparse at about the "
-        "same accuracy.",
+        "from the same weights, without a penalty and with this one.\n"
+        f"It is meant to make the activations of {layer} small or sparse at "
+        "about the same accuracy.",
         soft_wrap=True,
     )
     penalty_summary(penalized)
@@ -99,7 +99,7 @@ def check(layer: str, on: str, log_dir: str) -> None:
     path = Path(absolute(log_dir))
     existing = next(one for one in (path, *path.parents) if one.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        reason = f"{existing} is no directory to write in"
+        reason = f"{existing} is not a directory that can be written"
         refuse_unwritable(log_dir, OSError(reason))
 
 

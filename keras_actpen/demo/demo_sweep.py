@@ -11,7 +11,7 @@ from keras_actpen.attach.attach import attach_penalty
 from keras_actpen.demo import demo, pareto, sweep
 from keras_actpen.reports.penalty_summary import penalty_summary
 
-# What a term is there for, besides accuracy.
+# What a term is to achieve, besides accuracy.
 MEASURES = {"l1": "zero_fraction", "l2": "mean_square"}
 
 
@@ -25,7 +25,7 @@ def run(
     on: str,
     load: Callable[[], demo.Data],
 ) -> None:
-    """Train with five coefficients, print and plot what they lead to.
+    """Train with five coefficients, print and plot the results.
 
     The coefficient that is given is the middle one of the five. Accuracy is
     set against the share of zeros for L1, which makes zeros, and against the

@@ -58,7 +58,7 @@ def load(
     Raises:
         ValueError: With one line that says why there is no model.
     """
-    # Where `python -m` looks too, but an installed command does not.
+    # `python -m` looks there too, but an installed command does not.
     sys.path.insert(0, os.getcwd())
     for module in modules:
         try:
@@ -71,7 +71,7 @@ def load(
         raise ValueError(f"there is no file {path!r}")
     try:
         model = keras.saving.load_model(path, compile=compile)
-    # What is in a file that is no model can raise anything.
+    # A file that is not a model can raise any error.
     except Exception as error:
         raise ValueError(
             f"cannot load {path!r} as a Keras model: {_reason(error)}"
@@ -127,9 +127,10 @@ def listed_refs(model: keras.Model, depth: int) -> list[LayerRef]:
 def possible_paths(model: keras.Model, on: str, depth: int = 0) -> set[str]:
     """Paths of a model that a penalty can be attached to at a place.
 
-    It is tried out, on a model that shares its weights: no list of classes
-    could tell of layers of the user's own. What a subclassed model computes
-    is only known when it runs; of its layers those with an activation count.
+    Each path is tried out, on a model that shares its weights, because a list
+    of classes could not cover custom layers. What a subclassed model computes
+    is known only when it runs, so all of its layers that have an activation
+    are listed.
 
     Args:
         model: A built model.
@@ -184,7 +185,7 @@ def _attached(ref: LayerRef) -> str:
         return ""
     terms = [
         f"{name} {ref.layer.actpen.coefficients[name]:g}"
-        # Where it is is said only where it is not the usual place.
+        # The place is named only if it is not the usual one.
         + ("" if term.spec == ActivationSpec() else f" on {term.spec}")
         for name, term in ref.layer.actpen.terms.items()
     ]

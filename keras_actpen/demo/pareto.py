@@ -7,7 +7,7 @@ from rich.table import Table
 
 from keras_actpen.demo.sweep import Measured
 
-# What the table and the plot call them.
+# Their names in the table and the plot.
 TITLES = {
     "accuracy": "test accuracy",
     "task_loss": "task loss",
@@ -49,7 +49,7 @@ def pareto_front(points: Mapping[float, Measured], measure: str) -> set[float]:
 def pareto_table(
     points: Mapping[float, Measured], layer: str, term: str, measure: str
 ) -> Table:
-    """A table with a row a coefficient, the Pareto front marked."""
+    """A table with a row per coefficient, the Pareto front marked."""
     front = pareto_front(points, measure)
     table = Table(
         title=f"Test set; activations of {layer}",

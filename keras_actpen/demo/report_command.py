@@ -18,7 +18,7 @@ def run(path: str, data: str, modules: Sequence[str], batch_size: int) -> int:
 
     Args:
         path: A `.keras` or `.h5` file.
-        data: A `.npz` file with `x` and, if there are any, `y` and
+        data: A `.npz` file with `x` and, optionally, `y` and
             `sample_weight`.
         modules: Modules to import first, which register the model's own
             classes.
@@ -51,15 +51,15 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-    # What is in a file that is no archive can raise anything.
+    # A file that is not an archive can raise any error.
     except Exception as error:
         raise ValueError(
             f"cannot load {path!r} as a .npz file of arrays: {one_line(error)}"
         ) from error
     if "x" not in arrays or not {*arrays} <= {*_NAMES}:
         raise ValueError(
-            f"{path!r} has the arrays {sorted(arrays)}, not x and, if there "
-            "are any, y and sample_weight; numpy.savez('data.npz', x=x, y=y) "
-            "writes them"
+            f"{path!r} has the arrays {sorted(arrays)} instead of x and, "
+            "optionally, y and sample_weight; write it with "
+            "numpy.savez('data.npz', x=x, y=y)"
         )
     return arrays

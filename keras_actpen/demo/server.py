@@ -1,4 +1,4 @@
-"""How logs are looked at: a TensorBoard server of one's own."""
+"""Showing logs: a TensorBoard server for one log directory."""
 
 import contextlib
 import importlib.util
@@ -70,7 +70,7 @@ def stay_open(log_dir: str) -> None:
         contextlib.suppress(KeyboardInterrupt),
         tensorboard_server(log_dir) as url,
     ):
-        _say(f"\nTensorBoard: {url}{_page()}\nCtrl-C ends it.")
+        _say(f"\nTensorBoard: {url}{_page()}\nPress Ctrl-C to stop it.")
         while True:
             time.sleep(3600)
 

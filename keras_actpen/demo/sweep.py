@@ -76,7 +76,7 @@ def run_sweep(
     for coefficient in coefficients:
         start.coefficient = (layer, term, coefficient)
         run = os.path.join(log_dir, f"{term}={coefficient:g}")
-        # Both ends of a sweep are meant to be too little and too much.
+        # Both ends of a sweep are meant to be too small and too large.
         fit(coefficient, [start, PenaltyMonitor(run, alerts=())])
         measured[coefficient] = measure()
     return measured

@@ -44,7 +44,7 @@ class EveryNthStep:
 
     @property
     def stopwatch(self) -> None:
-        """What times the coming step: nothing."""
+        """The stopwatch for the coming step: none."""
         return None
 
     @contextlib.contextmanager
@@ -53,7 +53,7 @@ class EveryNthStep:
         yield
 
     def costs(self) -> dict[str, float]:
-        """What is known of the cost by name: nothing."""
+        """Known costs by name: none."""
         return {}
 
 
@@ -121,7 +121,7 @@ class StepsWithinOverhead:
 
     @property
     def stopwatch(self) -> "StepsWithinOverhead | None":
-        """What times the coming step, of which `instruments` told, if any."""
+        """The stopwatch for the coming step, if that is to be timed."""
         is_timed = (
             self.step_ratio is None
             or self._next_is_instrumented

@@ -78,7 +78,7 @@ class Session:
                 "Invalid value received for argument `callbacks`. Expected "
                 "callbacks of keras_actpen only without Keras's NNX mode, "
                 "which compiles the `train_step` of the model's class and "
-                "goes round theirs: start Python with "
+                "bypasses theirs: start Python with "
                 "KERAS_NNX_ENABLED=false. Received: a callback that records "
                 f"model {model.name!r}, with KERAS_NNX_ENABLED=true"
             )
@@ -216,9 +216,9 @@ class Session:
             step = f"{phase}_step"
             warnings.warn(
                 f"No step of model {self.model.name!r} was recorded: its "
-                f"penalty terms read 0. Its `{phase}_function` has not called "
-                f"`model.{step}`, as one of your own `make_{phase}_function` "
-                "should.",
+                f"penalty terms read 0. Its `{phase}_function` did not call "
+                f"`model.{step}`, which a `make_{phase}_function` of your own "
+                "has to do.",
                 stacklevel=2,
             )
         return {

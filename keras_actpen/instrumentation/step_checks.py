@@ -58,7 +58,7 @@ class StepChecks:
     def facts_of_epoch(self) -> dict[str, Collection[str]]:
         """What the steps of an epoch show, as `facts`.
 
-        A step that goes round a layer shows nothing: the next one may call it.
+        A step that bypasses a layer shows nothing: the next one may call it.
         """
         called = self.layers if self._called is None else self._called
         not_called = [

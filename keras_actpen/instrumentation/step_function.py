@@ -1,4 +1,4 @@
-"""Compiled step functions that also record, beside the model's plain ones.
+"""Compiled step functions that also record, next to the model's plain ones.
 
 Keras looks up `model.train_function` at every step. While a monitor runs, a
 `StepFunction` stands there: it runs the plain function unless it has been
@@ -25,7 +25,7 @@ _RECORDERS = {
 
 
 class Stopwatch(Protocol):
-    """Is told when a step begins and ends, the device waited for."""
+    """Learns when a step begins, and when the device has finished it."""
 
     def start(self) -> None:
         """The step begins; nothing else is running."""

@@ -1,4 +1,4 @@
-"""Terms in the logs of a step, which few look at."""
+"""Terms in the logs of a step, which are rarely read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,8 +33,8 @@ class _Totals:
 class _Mean:
     """Mean of a term so far, a number to those who make one of it.
 
-    Keras does so for callbacks that look at single steps. A scalar tensor a
-    term would take as long as a small layer at every step.
+    Keras does so for callbacks that look at single steps. One scalar tensor
+    per term would take as long as a small layer at every step.
     """
 
     def __init__(self, totals: _Totals, index: int):

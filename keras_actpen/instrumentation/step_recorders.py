@@ -1,4 +1,4 @@
-"""What a step of a model records, told of each call of a penalized layer."""
+"""What a step of a model records of each call of a penalized layer."""
 
 from collections.abc import Callable
 
@@ -64,7 +64,7 @@ class TermRecorder:
         watched: Watched,
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
-        """Take the weights of one layer, once a step."""
+        """Take the weights of one layer, once per step."""
         path = self.state.paths.get(id(layer))
         if path is not None and path not in self._weighed:
             self._weighed.add(path)

@@ -15,7 +15,7 @@ def parts(argument: str, config: Any, *keys: str) -> list[Any]:
         keys: Keys that it must have.
 
     Raises:
-        ValueError: If it is no mapping or a key is missing.
+        ValueError: If it is not a mapping or a key is missing.
     """
     if isinstance(config, Mapping) and all(key in config for key in keys):
         return [config[key] for key in keys]

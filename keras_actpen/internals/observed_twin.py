@@ -1,4 +1,4 @@
-"""The twin of a layer that is told of each of its calls."""
+"""A twin of a layer whose observer sees each of its calls."""
 
 import functools
 from collections.abc import Callable

@@ -35,7 +35,7 @@ def _of_root(name: str) -> property:
 
 
 class Disguise:
-    """Mixin for a class of ours that stands for a class of the user's."""
+    """Mixin for a class of this package that stands for a user's class."""
 
     __slots__ = ()
 
@@ -63,7 +63,7 @@ class LayerTwin(Twin):
 
     __slots__ = ()
 
-    # What Keras calls on the object itself, beside `call`.
+    # What Keras calls on the object itself, in addition to `call`.
     compute_output_spec: Any = _of_root("compute_output_spec")
     compute_output_shape: Any = _of_root("compute_output_shape")
     compute_mask: Any = _of_root("compute_mask")
@@ -171,7 +171,7 @@ def _start_of(root: Operation) -> dict[str, Any]:
 
 
 def make_twin(root: Any, cls: type) -> Any:
-    """A twin of `root`, which is no twin itself.
+    """A twin of `root`, which is not a twin itself.
 
     Args:
         root: The operation.

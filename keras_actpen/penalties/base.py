@@ -77,7 +77,9 @@ class Penalty:
 
     `get_config` takes the arguments of `__init__` from the attributes of the
     same names; override it where they differ. Override `check_target` if the
-    penalty suits some outputs only.
+    penalty suits some outputs only. Before a subclass sees activations they
+    are cast to float32, unless they are wider, and masked positions are left
+    out of sums and divisors.
 
     Args:
         coefficient: Finite number >= 0, the factor of the penalty.
@@ -190,7 +192,8 @@ class Penalty:
         """Refuse a layer's output that this penalty cannot suit.
 
         Called when the penalty is attached. By default a penalty accepts
-        everything, `reduction="position"` everything with an axis of units.
+        every output; with `reduction="position"`, every output that has an
+        axis of units.
 
         Args:
             output: Symbolic tensor with `shape` and `dtype`: what is
@@ -239,8 +242,8 @@ class Penalty:
 class SumPenalty(Penalty):
     """A sum over all elements that is 0 where they are 0.
 
-    Masked elements leave it by being set to 0, so that the sum may be taken
-    by a fast path that never holds the summands.
+    Masked elements are set to 0, which takes them out of the sum; so a fast
+    path may compute the sum without ever holding the summands.
     """
 
     def total(self, activations: Tensor) -> Tensor:

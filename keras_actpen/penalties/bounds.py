@@ -22,9 +22,10 @@ class Range(FixedPenalty):
     """Mean squared distance from an interval.
 
     `coefficient * mean (relu(low - h)^2 + relu(h - high)^2)`, over all axes
-    and counted positions. 0 inside. Keeps activations where a quantizer, a
-    fixed-point format or a decoder can take them; suits any layer. Usual
-    coefficients are 1e-3 to 1. Right on the global batch under tf.distribute.
+    and counted positions. 0 inside. Keeps activations in the range that a
+    quantizer, a fixed-point format or a decoder can represent; suits any
+    layer. Usual coefficients are 1e-3 to 1. Right on the global batch under
+    tf.distribute.
 
     Common in quantization practice; no paper of its own.
 
@@ -37,6 +38,9 @@ class Range(FixedPenalty):
         low: Finite number, or `None` for no lower end.
         high: Finite number, or `None` for no upper end.
         name: Name of the term, by default `"range"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -97,6 +101,9 @@ class Saturation(FixedPenalty):
         coefficient: Finite number >= 0.
         threshold: Finite number >= 0.
         name: Name of the term, by default `"saturation"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

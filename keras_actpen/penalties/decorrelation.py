@@ -47,6 +47,10 @@ class DeCov(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"de_cov"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit.
     """
 
     _target = PAIRS
@@ -83,6 +87,9 @@ class VarianceFloor(BatchPenalty):
         coefficient: Finite number >= 0.
         floor: Finite number >= 0, the least standard deviation.
         name: Name of the term, by default `"variance_floor"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -123,6 +130,10 @@ class Covariance(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"covariance"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit.
     """
 
     _target = PAIRS
@@ -159,6 +170,10 @@ class Decorrelation(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"decorrelation"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit.
     """
 
     _target = PAIRS

@@ -1,4 +1,7 @@
-"""What stands for a penalty wherever one is asked for."""
+"""Names, classes, descriptions and functions that stand for penalties."""
+
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -59,7 +62,17 @@ REGULARIZERS: dict[str, type[Any]] = {
 
 
 def serialize(penalty: Penalty) -> dict[str, Any]:
-    """Return a JSON-ready description of `penalty`."""
+    """Return a description of a penalty that can be written as JSON.
+
+    Args:
+        penalty: A `Penalty`.
+
+    Returns:
+        A dictionary, from which `deserialize` makes an equal penalty.
+
+    Raises:
+        TypeError: If the penalty holds a value that Keras cannot serialize.
+    """
     return keras.saving.serialize_keras_object(penalty)
 
 
@@ -80,7 +93,7 @@ def deserialize(
     Raises:
         TypeError: If the description names a class that is not registered.
         ValueError: If the description holds a lambda and Keras's safe mode is
-            on, or describes no penalty.
+            on, or does not describe a penalty.
     """
     return described(
         "config",
@@ -125,7 +138,7 @@ def to_penalty(identifier: Identifier) -> Penalty:
     Raises:
         ValueError: If the defaults of a name or a class are always 0, whatever
             the coefficient.
-        TypeError: If `identifier` is no penalty.
+        TypeError: If `identifier` is not a penalty.
     """
     penalty = _penalty_of(identifier)
     found = getattr(penalty, "function", penalty)

@@ -54,6 +54,11 @@ class ConfidencePenalty(Penalty):
         reduction: `"mean"` (default) or `"position"` (the same here),
             `"batch"` or `"sum"`.
         name: Name of the term, by default `"confidence_penalty"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit or the
+            values are not logits.
     """
 
     _target = Target(rank=2, units=2, logits=True)
@@ -102,6 +107,11 @@ class ZLoss(Penalty):
         reduction: `"mean"` (default) or `"position"` (the same here),
             `"batch"` or `"sum"`.
         name: Name of the term, by default `"z_loss"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the values are known not to be
+            logits.
     """
 
     _target = Target(rank=2, logits=True)
@@ -145,6 +155,11 @@ class LoadBalance(BatchPenalty):
             `activation`; `"linear"` for logits, of which the softmax is
             penalized.
         name: Name of the term, by default `"load_balance"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output is not known to be
+            probabilities.
     """
 
     _target = Target(rank=2, units=2)
@@ -153,7 +168,7 @@ class LoadBalance(BatchPenalty):
         self,
         coefficient: float = 0.01,
         *,
-        activation: str | None = None,
+        activation: Literal["softmax", "linear"] | None = None,
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
@@ -203,7 +218,7 @@ class VIB(Penalty):
     positions and the k dimensions of the code. The layer's last axis holds
     2 k numbers: k means m, then k logarithms log s^2 (beyond 40 the
     exponential goes on as a straight line, so that it cannot overflow).
-    Suits the linear layer that puts out both, as in variational autoencoders
+    Suits the linear layer that outputs both, as in variational autoencoders
     and bottlenecks. Usual coefficients are 1e-4 to 1e-1. Right on the global
     batch under tf.distribute.
 
@@ -219,6 +234,11 @@ class VIB(Penalty):
         reduction: `"batch"` (default), `"mean"` or `"position"` (the same
             here), or `"sum"`.
         name: Name of the term, by default `"vib"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the number of units is odd or an
+            activation other than linear comes before.
     """
 
     _target = Target(rank=2, logits=True)

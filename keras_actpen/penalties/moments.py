@@ -41,6 +41,9 @@ class MomentMatching(BatchPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"moment_matching"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(self, coefficient: float = 1e-3, *, name: str | None = None):
@@ -76,6 +79,9 @@ class FeatureNorm(BatchPenalty):
         coefficient: Finite number >= 0.
         radius: Finite number >= 0, the target of the mean norm.
         name: Name of the term, by default `"feature_norm"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -100,11 +106,11 @@ class Kurtosis(FixedPenalty):
 
     `coefficient * (K - target)^2`, `K = mean z^4`, `z = (h - mean h) /
     sqrt(var h + 1e-8)`, all over every axis and all counted positions: one
-    distribution a layer, as one quantization step serves them all. 1.8 is the
-    kurtosis of the uniform distribution, 3 that of the normal. Takes outlier
-    units away before int8 or int4 quantization; suits the outputs of linear
-    layers. Start at 1e-3 or below: a layer with outliers has a kurtosis of
-    hundreds. A batch statistic: right on the global batch under
+    distribution per layer, because one quantization step serves all units.
+    1.8 is the kurtosis of the uniform distribution, 3 that of the normal.
+    Removes outlier units before int8 or int4 quantization; suits the outputs
+    of linear layers. Start at 1e-3 or below: a layer with outliers has a
+    kurtosis of hundreds. A batch statistic: right on the global batch under
     tf.distribute; on torch each process has its own.
 
     Nrusimha, Mishra, Wang, Alistarh, Panda, Kim 2024, "Mitigating the Impact
@@ -120,6 +126,9 @@ class Kurtosis(FixedPenalty):
         coefficient: Finite number >= 0.
         target: Finite number >= 1, the target kurtosis.
         name: Name of the term, by default `"kurtosis"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

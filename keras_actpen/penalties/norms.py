@@ -41,8 +41,8 @@ class L1(SumPenalty):
     the last axis. Sparse autoencoders weigh each feature by the norm of its
     row of the decoder: otherwise small activations with large rows would
     evade the penalty. A function is called at every step, and what it reads
-    gets a gradient. It reads what it names, here a layer of this model, in
-    copies of the model too:
+    gets a gradient. In copies of the model, too, it reads the object that it
+    names, here a layer of this model:
 
     ```python
     decoder = model.layers[-1]
@@ -119,7 +119,8 @@ class L2(SumPenalty):
     `activity_regularizer=keras.regularizers.L2(coefficient)`, except that
     masked positions do not count. Keeps activations small in any layer. Usual
     coefficients are 1e-5 to 1e-2. Right on the global batch under
-    tf.distribute.
+    tf.distribute. Hoerl and Kennard 1970, "Ridge Regression: Biased
+    Estimation for Nonorthogonal Problems" (of weights).
 
     Example:
     >>> float(L2(0.5)([[1.0, -2.0], [0.0, 3.0]]))
@@ -129,6 +130,9 @@ class L2(SumPenalty):
         coefficient: Finite number >= 0.
         reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"l2"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -166,6 +170,9 @@ class L1L2(SumPenalty):
         coefficient: Finite number >= 0, the factor of both.
         reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"l1_l2"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -208,6 +215,9 @@ class Huber(Penalty):
         delta: Finite number > 0, where the quadratic part ends.
         reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"huber"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -236,7 +246,8 @@ class LInf(Penalty):
     quantization. With a `temperature` t the smooth maximum
     `log(sum_c exp(t |h_pc|)) / t` takes its place, which reaches all units.
     The gradient of the hard maximum is shared evenly by units that tie. Usual
-    coefficient 1e-3. Right on the global batch under tf.distribute.
+    coefficient 1e-3. Right on the global batch under tf.distribute. Common
+    practice; no paper of its own.
 
     Example:
     >>> float(LInf(0.5)([[1.0, -2.0], [0.0, 3.0]]))
@@ -249,6 +260,10 @@ class LInf(Penalty):
         reduction: `"batch"` (default), `"mean"` or `"position"` (the same
             here), or `"sum"`.
         name: Name of the term, by default `"l_inf"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output has no axis of units.
     """
 
     _target = Target(rank=2)

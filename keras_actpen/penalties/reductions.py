@@ -1,6 +1,6 @@
 """Masks, sums and batch statistics that every penalty shares.
 
-All of them count masked positions out of numerators and of divisors, and give
+All of them leave masked positions out of numerators and divisors, and give
 the numbers of the global batch when tf.distribute splits it over replicas.
 """
 
@@ -62,8 +62,8 @@ def check_mask(rank: int, mask: Tensor | None) -> None:
         raise invalid_value(
             "mask",
             f"a mask of positions, of rank {rank} at most: this penalty has "
-            "one value per position, which a mask of single units cannot "
-            "count out",
+            "one value per position, from which a mask cannot remove single "
+            "units",
             f"a mask of shape {tuple(mask.shape)}",
         )
 

@@ -60,6 +60,9 @@ class ActivationRegularization(FixedPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"activation_regularization"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     _short_name = "ar"
@@ -93,6 +96,11 @@ class TemporalActivationRegularization(FixedPenalty):
         coefficient: Finite number >= 0.
         name: Name of the term, by default
             `"temporal_activation_regularization"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output has no axes `(batch,
+            time, ..., units)`.
     """
 
     _target = SEQUENCE
@@ -127,6 +135,11 @@ class NormStabilizer(FixedPenalty):
     Args:
         coefficient: Finite number >= 0.
         name: Name of the term, by default `"norm_stabilizer"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output has no axes `(batch,
+            time, ..., units)`.
     """
 
     _target = SEQUENCE
@@ -166,6 +179,11 @@ class TotalVariation(Penalty):
         reduction: `"batch"` (default), `"mean"` (over all differences) or
             `"sum"`.
         name: Name of the term, by default `"total_variation"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output is not one of feature
+            maps, of rank 4.
     """
 
     _target = Target(
@@ -177,7 +195,7 @@ class TotalVariation(Penalty):
         self,
         coefficient: float = 1e-5,
         *,
-        data_format: str | None = None,
+        data_format: Literal["channels_last", "channels_first"] | None = None,
         reduction: Reduction = "batch",
         name: str | None = None,
     ):

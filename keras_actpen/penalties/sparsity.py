@@ -42,7 +42,8 @@ class KLSparsity(BatchPenalty):
     Activations must lie in [0, 1]: attaching to a layer that is not known to
     give such values is refused. A mean outside is clipped and passes no
     gradient. A batch statistic: right on the global batch under
-    tf.distribute (one all-reduce a unit); on torch each process has its own.
+    tf.distribute (one all-reduce per unit); on torch each process has its
+    own.
 
     Ng 2011, "Sparse Autoencoder", CS294A lecture notes.
 
@@ -59,6 +60,11 @@ class KLSparsity(BatchPenalty):
             `activation`; `"tanh"` for values in [-1, 1], of which `(h + 1) /
             2` is penalized.
         name: Name of the term, by default `"kl_sparsity"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the output is not known to lie in
+            [0, 1], or in [-1, 1] for tanh.
     """
 
     def __init__(
@@ -66,7 +72,7 @@ class KLSparsity(BatchPenalty):
         coefficient: float = 3.0,
         *,
         rate: float = 0.05,
-        activation: str | None = None,
+        activation: Literal["sigmoid", "tanh"] | None = None,
         name: str | None = None,
     ):
         super().__init__(coefficient, name=name)
@@ -134,7 +140,7 @@ def _clip(rate: Tensor, rest: Tensor) -> tuple[Tensor, ...]:
 
 
 class Hoyer(Penalty):
-    """Hoyer-square measure of sparsity, blind to scale.
+    """Hoyer-square measure of sparsity, which does not depend on scale.
 
     `coefficient * sum_p (sum_c |h_pc|)^2 / sum_c h_pc^2 / batch`, `p` running
     over samples and positions, `c` over the last axis. Between 1 (one active
@@ -155,6 +161,10 @@ class Hoyer(Penalty):
         reduction: `"batch"` (default), `"mean"` or `"position"` (the same
             here), or `"sum"`.
         name: Name of the term, by default `"hoyer"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if the layer has a single unit.
     """
 
     _target = Target(rank=2, units=2)  # the measure of one unit is always 1
@@ -198,6 +208,9 @@ class LogSparsity(Penalty):
         coefficient: Finite number >= 0.
         reduction: `"batch"` (default), `"mean"`, `"position"` or `"sum"`.
         name: Name of the term, by default `"log_sparsity"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ def check_size(
     given: tuple[int | None, ...],
     shape: tuple[int | None, ...],
 ) -> None:
-    """Refuse values of another number than that of the units of `shape`."""
+    """Refuse values whose number is not that of the units of `shape`."""
     units = shape[-1] if shape else 1
     if units is not None and given not in ((units,), (None,)):
         raise invalid_value(

@@ -42,6 +42,11 @@ class GroupLasso(BatchPenalty):
         group_size: Number of neighboring units that form a group; must
             divide the number of units.
         name: Name of the term, by default `"group_lasso"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if `group_size` does not divide the
+            number of units.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class GroupLasso(BatchPenalty):
 
 
 class DeadUnitRevival(BatchPenalty):
-    """Pulls units that never fire back over their threshold.
+    """Pulls units that never fire back above their threshold.
 
     `coefficient * mean_d mean_p relu(margin - h_pd)`, the means over counted
     samples and positions p and over the units d that are dead: h <= 0 at all
@@ -104,6 +109,10 @@ class DeadUnitRevival(BatchPenalty):
         coefficient: Finite number >= 0.
         margin: Finite number, up to where dead units are pulled.
         name: Name of the term, by default `"dead_unit_revival"`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+        ValueError: When it is attached, if `on` is not `"preactivation"`.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What is asked for by hand."""
+"""Reports and figures that users call for."""

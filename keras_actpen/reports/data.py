@@ -51,24 +51,24 @@ class Data:
         """Pass through the data once, behind a progress bar.
 
         Raises:
-            TypeError: If `batch_size` or `steps` is no integer.
+            TypeError: If `batch_size` or `steps` is not an integer.
             ValueError: If one of them is below 1, `verbose` is unknown, the
-                data is of no form that `evaluate` takes, its sizes do not go
-                together, or there is none.
+                data is not in a form that `evaluate` takes, its sizes do not
+                go together, or there is none.
         """
         check_count("batch_size", self.batch_size)
         check_count("steps", self.steps)
         check_choice("verbose", self.verbose, ("auto", 0, 1, 2))
         found, count = self._found()
-        # Where it would be at its end at once it tells nothing.
+        # With a single batch, the bar would show nothing.
         auto = 0 if count == 1 else 1
         bar = keras.utils.Progbar(
             count, verbose=auto if self.verbose == "auto" else self.verbose
         )
         done = 0
         for done, one in enumerate(found, 1):
-            # As `evaluate` does: of an array, where a model has a list of
-            # inputs, Keras warns.
+            # As `evaluate` does: Keras warns of an array where a model has a
+            # list of inputs.
             one = tree.map_structure(_tensor, one)
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(one)
             samples = tree.flatten(x)[0].shape[0]

@@ -1,4 +1,7 @@
-"""How strong a penalty pulls on the activations, compared to the task."""
+"""How strongly a penalty pulls on the activations, compared to the task."""
+
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_actpen import penalties
-from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.activation_spec import ActivationSpec, On, Output
 from keras_actpen.attach.attach import check_built
 from keras_actpen.attach.frozen import frozen_layers
 from keras_actpen.attach.left_out import without_unsuited
@@ -40,9 +43,9 @@ def penalty_gradient_share(
 
     in the Euclidean norm, where `L` is the loss without any penalty term of
     this package. A share of 0.001 is too small to matter, one of 10 takes
-    over; 0.01 to 1 is usual. It is a snapshot: as the task is learnt `dL/dh`
-    shrinks and the share grows. It is infinite where `dL/dh` is 0, and NaN
-    where both are. Nothing of the model changes.
+    over; 0.01 to 1 is usual. It is a snapshot: as the task is learned,
+    `dL/dh` shrinks and the share grows. It is infinite where `dL/dh` is 0,
+    and NaN where both are. The model is not changed.
 
     The norms balanced are those of Chen, Badrinarayanan, Lee, Rabinovich
     2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in
@@ -80,8 +83,8 @@ def penalty_gradient_share(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built, not compiled, has no penalized
-            layer, or one of them is not called, there are no samples, or the
-            data is of no form that `evaluate` takes.
+            layer or does not call one of them, there are no samples, or the
+            data is not in a form that `evaluate` takes.
     """
     _check_compiled(model)
     data = Data(x, y, sample_weight, batch_size, steps, verbose)
@@ -129,8 +132,8 @@ def suggest_coefficient(
     y: Any = None,
     share: float = 0.1,
     *,
-    on: str = "output",
-    output: int | str = 0,
+    on: On = "output",
+    output: Output = 0,
     sample_weight: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
@@ -141,9 +144,10 @@ def suggest_coefficient(
 
     The coefficient `c` for which `|c dP/dh| = share * |dL/dh|`, see
     `penalty_gradient_share`; `h` are the activations of all chosen layers as
-    one vector. The penalty need not be attached, and nothing of the model
-    changes. Take data that is like that of the training; a few hundred samples
-    are enough. Take a model that has been trained for a while if there is one.
+    one vector. The penalty need not be attached, and the model is not
+    changed. Use data like that of the training, of which a few hundred
+    samples are enough, and, if you have one, a model that has already been
+    trained for a while.
 
     Example:
     >>> model = keras.Sequential([
@@ -182,7 +186,7 @@ def suggest_coefficient(
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or not compiled, a layer is
             unknown, ambiguous, out of reach or not called, `share` is not
-            above 0, there are no samples, the data is of no form that
+            above 0, there are no samples, the data is not in a form that
             `evaluate` takes, or no coefficient gives that share because a
             gradient is 0 or not finite.
     """
@@ -220,7 +224,7 @@ def suggest_coefficient(
                 "on which the penalty and the task loss both have a finite "
                 "gradient other than 0 with respect to the activations of "
                 f"{[probe.path for probe in probes]}. Received: data on "
-                f"which the norm of that of the {what} is {norm:g}"
+                f"which the gradient of the {what} has the norm {norm:g}"
             )
     return float(share * task / own)
 

@@ -24,10 +24,10 @@ class TermReport:
 
     Attributes:
         name: Its name.
-        on: Where it looks: `"output"`, `"preactivation"`, `"output[1]"`.
+        on: What it is on: `"output"`, `"preactivation"`, `"output[1]"`.
         coefficient: Its coefficient.
-        value: Coefficient times value, mean over the samples.
-        loss_share: `value` as share of the loss; NaN if that is not known.
+        value: Coefficient times value, the mean over the samples.
+        loss_share: `value` as a share of the loss; NaN if that is not known.
         gradient_share: Its share of the gradient on the first batch, see
             `penalty_gradient_share`; NaN if that is not known.
     """

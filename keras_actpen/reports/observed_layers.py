@@ -1,4 +1,4 @@
-"""Which layers of a model a report is of; a model without any is refused."""
+"""The layers that a report covers; a model without any is refused."""
 
 import keras
 
@@ -13,7 +13,7 @@ def observed_layers(model: keras.Model) -> Layers:
     """The penalized and the watched layers of a built model, by path.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not built or has none.
     """
     check_built(model)
@@ -29,7 +29,7 @@ def layers_with_terms(model: keras.Model) -> Layers:
     """The penalized layers of a built model, by path.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`.
+        TypeError: If `model` is not a `keras.Model`.
         ValueError: If it is not built or has none.
     """
     check_built(model)

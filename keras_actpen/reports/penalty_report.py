@@ -1,5 +1,8 @@
 """penalty_report: what the penalties do to a model, on data."""
 
+# Names of types as they are written: spelled out they fill the screen.
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping
@@ -55,7 +58,7 @@ def penalty_report(
     loss".
 
     Values and loss are means over the batches, weighted by their size: those
-    of `model.evaluate`. Nothing of the model changes.
+    of `model.evaluate`. The model is not changed.
 
     Example:
     >>> import numpy as np
@@ -76,16 +79,16 @@ def penalty_report(
             dictionaries of arrays, or what holds the targets too: a
             `tf.data.Dataset`, a `PyDataset`, a torch `DataLoader`, a
             generator of batches.
-        y: Targets, as the loss takes them. Without them, or for a model that
-            is not compiled, no share is known.
+        y: Targets, as the loss takes them. Without them, or if the model is
+            not compiled, no share is known.
         sample_weight: Weights of the samples, or `None`.
         batch_size: Samples in a batch of arrays; default: 32, or what makes
             `steps` batches.
         steps: How many batches at most.
         training: Whether layers such as Dropout behave as in training.
         alerts: The kinds of findings to look for, or a mapping that changes
-            their thresholds, as in `PenaltyMonitor`; but dead units are told
-            of from 10 % on.
+            their thresholds, as in `PenaltyMonitor`, except that dead units
+            are reported from 10 % on.
         verbose: `"auto"`, 0, 1 or 2, as in `model.evaluate`; `"auto"` shows a
             progress bar where there are several batches.
 
@@ -95,7 +98,7 @@ def penalty_report(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or has no penalized or watched
-            layer, there are no samples, the data is of no form that
+            layer, there are no samples, the data is not in a form that
             `evaluate` takes, or a kind of findings is unknown.
     """
     limits = thresholds_from("alerts", alerts, _THRESHOLDS)

@@ -38,12 +38,13 @@ def penalty_terms(
 
     Returns:
         Coefficient times value of every term by `"path/term"`, summed over
-        the calls of a shared layer, 0 of a layer that was not called.
+        the calls of a shared layer, and 0 for a layer that was not called.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or has no penalized layer, there
-            are no samples, or the data is of no form that `evaluate` takes.
+            are no samples, or the data is not in a form that `evaluate`
+            takes.
 
     Example:
     >>> import numpy as np

@@ -42,15 +42,15 @@ def plot_activations(
 ) -> "Figure":
     """Draw the penalty terms and the statistics of the activations.
 
-    Of a log directory of `PenaltyMonitor`: three charts per layer, over the
+    For a log directory of `PenaltyMonitor`: three charts per layer over the
     epochs of the training, with its terms (coefficient times value), the
     shares of zeros and of dead units, and the mean in a band of one standard
-    deviation. Of a report the same as bars, one per layer, with the terms as
-    shares of the loss, or as values where the loss is not known.
+    deviation. For a report: the same as bars, one per layer, with the terms
+    as shares of the loss, or as values where the loss is not known.
 
     Needs matplotlib: `pip install "keras-actpen[plot]"`. pyplot and its state
     are left alone: save the figure with `figure.savefig("activations.pdf")`.
-    A notebook shows it where the call is the last line of a cell.
+    A notebook shows it when the call is the last line of a cell.
 
     Example:
     ```python

@@ -32,7 +32,7 @@ Layer = keras.layers.Layer
 
 
 class Probe:
-    """Sees what a layer puts out at a place, and shifts it.
+    """Sees the outputs of a layer at a place, and shifts them.
 
     Args:
         path: Path of the layer.
@@ -49,7 +49,7 @@ class Probe:
         within: InnerLayer | None = None,
     ):
         self.path = path
-        # A layer behind a penalized one is a twin of it.
+        # A layer behind a penalized one is a twin.
         self.layer: Layer = root_of(layer)
         self.spec = spec
         self.within = within
@@ -97,7 +97,7 @@ class Probe:
         if not calls:
             raise ValueError(
                 "Invalid value received for argument `model`. Expected a "
-                f"model that calls layer {self.path!r}. Received: model that "
+                f"model that calls layer {self.path!r}. Received: a model that "
                 "does not call it on `x`"
             )
         # Not earlier: Keras puts a mask on a tensor after the layer's call.

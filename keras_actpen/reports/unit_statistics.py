@@ -29,9 +29,10 @@ def unit_statistics(
 ) -> dict[str, UnitValues]:
     """Compute statistics of every single unit on data, without side effects.
 
-    Units are the channels of the last axis; each sample has as many positions
-    as the axes between make. Masked positions are left out. Everything is
-    added up in float64. Nothing of the model changes.
+    For activations of shape `(batch, ..., units)`, units are the channels of
+    the last axis, and all other axes together are the positions. Masked
+    positions are left out. Sums are taken in float64. The model is not
+    changed.
 
     Example:
     >>> import numpy as np
@@ -57,16 +58,16 @@ def unit_statistics(
             progress bar where there are several batches.
 
     Returns:
-        For every place that is penalized or watched its `UnitValues`, arrays
-        of shape `(units,)`; by the path of the layer, behind which other
-        places than its first output are named: `"dense_4 (preactivation)"`.
-        Places at which the number of units differs from call to call are
-        left out.
+        The `UnitValues` of every penalized or watched place, arrays of shape
+        `(units,)`, by the path of the layer. A place other than the layer's
+        first output is named after the path: `"dense_4 (preactivation)"`.
+        Places where the number of units differs from call to call are left
+        out.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model is not built or has no penalized or watched
-            layer, there are no samples, or the data is of no form that
+            layer, there are no samples, or the data is not in a form that
             `evaluate` takes.
     """
     layers = observed_layers(model)
@@ -162,7 +163,7 @@ class _UnitRecorder:
         watched: Watched,
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
-        """Nothing: weights are no activations."""
+        """Nothing: weights are not activations."""
 
     def values(self) -> dict[str, UnitValues]:
         """The statistics by place."""

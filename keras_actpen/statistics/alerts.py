@@ -35,11 +35,11 @@ Facts = Mapping[str, Collection[str]]
 
 
 class Alerts:
-    """Tells of what is wrong: a warning per kind, again if it grows worse.
+    """Reports what is wrong: a warning per kind, again if it grows worse.
 
     It has grown worse if more layers are concerned, or if the worst value is
-    twice as bad (see `severity`). Facts are told in the step that shows them,
-    everything else at the end of an epoch.
+    twice as bad (see `severity`). Facts are reported in the step that shows
+    them, everything else at the end of an epoch.
 
     A penalty is not called negligible in the first epoch of a training, in
     which the task's own loss is still that of an untrained model.
@@ -79,7 +79,7 @@ class Alerts:
         self._told_facts: set[tuple[str, str]] = set()
 
     def new_facts(self, facts: Facts) -> list[Finding]:
-        """Facts that have not been told, once each.
+        """Facts that have not been reported, once each.
 
         Args:
             facts: What is true now.

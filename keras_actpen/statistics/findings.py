@@ -42,7 +42,7 @@ class Finding:
         value: What was measured: for `"nonfinite"` the number of NaN and
             infinite activations, or the term that is one; for `"exploding"`
             the root mean square of the activations; 1 for the first three
-            kinds, which are the case or not; else a share from 0 to 1.
+            kinds, which are true or not; otherwise a share from 0 to 1.
         threshold: What it was compared with.
         message: What is wrong, in plain words, without the layer's path.
     """
@@ -81,7 +81,7 @@ def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
     """Find what is wrong with a layer.
 
     The penalty of a layer is not called negligible where its units seem dead,
-    be it by too few samples to say so.
+    even if there were too few samples to be sure.
 
     Args:
         evidence: What is known of it.
@@ -95,7 +95,7 @@ def judge(evidence: Evidence, thresholds: Mapping[str, float]) -> list[Finding]:
         for kind, value, message in _measured(evidence)
         if kind in thresholds
         and _exceeds(kind, value, thresholds[kind])
-        # What a dead layer needs is not a larger coefficient.
+        # A larger coefficient does not help a dead layer.
         and not (kind == "negligible" and _seems_dead(evidence, thresholds))
     ]
     return sorted(found, key=lambda one: list(THRESHOLDS).index(one.kind))
@@ -173,7 +173,7 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
             yield "nonfinite", value, f"the penalty {name} is {value:g}"
     if not evidence.terms or not 0 < evidence.loss < math.inf:
         return
-    if "unused" in evidence.facts:  # a penalty that is no part of the loss
+    if "unused" in evidence.facts:  # a penalty that is not in the loss
         return
     share = sum(evidence.terms.values()) / evidence.loss
     message = f"the penalty is {percent(share)} of the loss"

@@ -57,7 +57,7 @@ class KurtosisStatistic(OptionalStatistic):
             backend.precise_sum(power) / n
             for power in (square, square * deviation, square * square)
         )
-        # The rounding error of a mean is no spread.
+        # The rounding error of a mean is not a spread.
         low = ops.min(ops.where(counted, x, math.inf), initial=math.inf)
         high = ops.max(ops.where(counted, x, -math.inf), initial=-math.inf)
         spread = ops.cast(low < high, "float32")

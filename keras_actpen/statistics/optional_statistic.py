@@ -62,6 +62,6 @@ class OptionalStatistic(DeviceState):
         """Values by name since the last `reset`, on the host.
 
         NaN where nothing has been seen or the value is not defined. An array
-        of shape `(units,)` where there is one value a unit.
+        of shape `(units,)` where there is one value per unit.
         """
         raise NotImplementedError

@@ -19,11 +19,11 @@ from keras_actpen.statistics.device_state import (
 )
 from keras_actpen.statistics.snapshot import Snapshots
 
-# Numbers of positions beyond this one are not told apart: an int32 holds it
-# and those of another step. A float32 would stop at 2^24, one epoch of MNIST.
+# Larger numbers of positions count as this one: an int32 holds it and those
+# of another step. A float32 would stop at 2^24, one epoch of MNIST.
 MOST_POSITIONS = 2**30
 
-# A rate of 3e-4 is told from 0 by them (95 % confidence, 3/n).
+# They distinguish a rate of 3e-4 from 0 (95 % confidence, 3/n).
 FEWEST_POSITIONS = 10_000
 
 # Whether each unit fired in a step, and how many positions the step had.

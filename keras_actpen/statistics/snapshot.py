@@ -188,15 +188,15 @@ STATISTICS: dict[str, Statistic] = {
         _of_finite(lambda seen: seen.zeros / seen.count),
     ),
     "l0": Statistic(
-        "Mean number of units that fire, that is are not 0, per position.",
+        "Mean number of units per position that fire, that is, are not 0.",
         _l0,
     ),
     "dead_fraction": Statistic(
-        "Share of the units (channels of the last axis) that have not left 0 "
-        "in the last positions, whose number is `dead_window`. In training "
-        "every step counts, not only the instrumented ones; what a training "
-        "that was resumed had seen before does not. A unit that did not fire "
-        "in n positions has a rate below 3/n (95 % confidence).",
+        "Share of the units (channels of the last axis) that were 0 in all of "
+        "the last `dead_window` positions. In training every step counts, not "
+        "only the instrumented ones, but none from before a training was "
+        "resumed. A unit that did not fire in n positions has a rate below "
+        "3/n (95 % confidence).",
         _dead_fraction,
     ),
     "dead_window": Statistic(
@@ -206,8 +206,8 @@ STATISTICS: dict[str, Statistic] = {
         lambda seen: seen.dead_window,
     ),
     "nonfinite": Statistic(
-        "Number of NaN and infinite activations, which leave all other "
-        "statistics.",
+        "Number of NaN and infinite activations, which are left out of all "
+        "other statistics.",
         lambda seen: (
             seen.nonfinite if seen.count or seen.nonfinite else math.nan
         ),

@@ -26,7 +26,7 @@ AlertKinds: TypeAlias = (
 )
 
 # From which value on there is a finding, by kind; for "negligible" below
-# which, for "nonfinite" above which. In the order in which they are told.
+# which, for "nonfinite" above which. In the order in which they are reported.
 THRESHOLDS: dict[Kind, float] = {
     # Facts, which have no threshold: their value is 1.
     "unused": 1.0,
@@ -49,7 +49,7 @@ THRESHOLDS: dict[Kind, float] = {
     "negligible": 1e-4,
 }
 
-# What is said of a layer that is the case or not, by kind.
+# Facts about a layer, which are true or not, by kind.
 FACTS: dict[str, str] = {
     "unused": (
         "your train_step or compute_loss does not add `sum(self.losses)`; "
@@ -57,14 +57,14 @@ FACTS: dict[str, str] = {
     ),
     "not_called": (
         "the layer was not called in any step of the model; its penalty is 0 "
-        "(does the model's code call another object, or go round it?)"
+        "(does the model's code call another object, or bypass it?)"
     ),
     "frozen": (
         "nothing that the penalty depends on is trainable; it changes no weight"
     ),
 }
 
-# What suits sparse autoencoders: in a warm-up the penalty is nothing of the
+# For sparse autoencoders: during a warm-up the penalty is almost none of the
 # loss at first, and most of it later.
 PRESETS: dict[str, tuple[str, ...]] = {
     "sparse": tuple(

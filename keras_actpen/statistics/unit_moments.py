@@ -43,7 +43,7 @@ class _UnitMeans(OptionalStatistic):
     def applies_to(
         cls, layer: keras.layers.Layer, spec: ActivationSpec, units: int | None
     ) -> bool:
-        """Whether units are told apart."""
+        """Whether the number of units is known."""
         return units is not None
 
     @classmethod

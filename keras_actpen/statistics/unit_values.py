@@ -1,4 +1,4 @@
-"""Values of single units, for those who use them as data."""
+"""Values of single units, as data for users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from keras_actpen.statistics.snapshot import Snapshots, StatisticsSnapshot
 class UnitValues:
     """What each unit of a layer does: arrays of shape `(units,)`.
 
-    A unit is dead by n positions where `since_fired >= n`.
+    Judged by n positions, a unit is dead if `since_fired >= n`.
 
     Attributes:
-        rate: Share of the positions in which it is finite and not 0, NaN
-            where there were none.
-        since_fired: Positions since it last left 0, all of them if it never
-            did.
-        positions: How many positions that are, a number.
-        mean: Mean of its finite activations, NaN where there were none; or
-            `None` if means were not taken.
-        max: The largest of them, NaN likewise; or `None`.
-        rms: Their root mean square, NaN likewise; or `None`.
+        rate: Share of the positions at which the unit is finite and not 0,
+            NaN if there were none.
+        since_fired: Number of positions since it was last not 0, all
+            positions if it never was.
+        positions: Number of all positions.
+        mean: Mean of its finite activations, NaN if there were none; `None`
+            if means were not taken.
+        max: The largest of them, NaN or `None` likewise.
+        rms: Their root mean square, NaN or `None` likewise.
     """
 
     rate: np.ndarray

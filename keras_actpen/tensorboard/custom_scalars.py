@@ -24,7 +24,7 @@ Chart = layout_pb2.Chart
 def layout(
     layers: Mapping[str, PenalizedLayer], optional: Sequence[str] = ()
 ) -> Iterator[Value]:
-    """The Custom Scalars page: one category a layer, in model order.
+    """The Custom Scalars page: one category per layer, in model order.
 
     Args:
         layers: The penalized and watched layers by path.
@@ -104,7 +104,7 @@ def _optional_charts(
 
 
 def multiline_chart(title: str, tags: Sequence[str]) -> Chart:
-    """A Custom Scalars chart with one curve a tag.
+    """A Custom Scalars chart with one curve per tag.
 
     TensorBoard reads `tags` as regular expressions that match a tag's start;
     here they are whole tags. Colors go by run, dashes by tag.

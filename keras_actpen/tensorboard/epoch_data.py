@@ -72,7 +72,7 @@ def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     """Key, name of the curve and number of all that has one.
 
     An array has a curve an element, `f1_score/0`, `f1_score/1`, ...; whatever
-    is no number has none.
+    is not a number has none.
     """
     for key, value in values.items():
         array = _array(value)

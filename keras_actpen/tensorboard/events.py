@@ -140,7 +140,7 @@ def image(tag: str, pixels: np.ndarray, description: str = "") -> Value:
 def plugin_tensor(
     plugin: str, tag: str, data: np.ndarray | str, description: str = ""
 ) -> Value:
-    """An array or a text for a TensorBoard plugin of one's own.
+    """An array or a text for a custom TensorBoard plugin.
 
     Args:
         plugin: Name of the plugin.

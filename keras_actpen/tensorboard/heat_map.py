@@ -103,7 +103,9 @@ def unit_map(
     """
     together = _units_a_row(units)
     height = np.clip(_UNITS_HEIGHT // len(rows) // 2 * 2, *_UNIT_HEIGHTS)
-    footnote = f"a row: the mean of {together} units" if together > 1 else ""
+    footnote = (
+        f"each row is the mean of {together} units" if together > 1 else ""
+    )
     width = max(text_width("unit"), text_width(str(units)))
     drawn = _Map(title, rows, epochs, width, int(height), scale, footnote)
     x = drawn.left - _MARGIN

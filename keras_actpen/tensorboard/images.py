@@ -24,7 +24,7 @@ _LAYER_MAPS = {
 _UNIT_MAPS = {
     "firing_rate": (
         "Share of the positions in which each unit is not 0, an image of "
-        "units by epochs. There is none for a layer whose units never are 0."
+        "units by epochs. There is none for a layer whose units are never 0."
     ),
     "unit_rms": DEFINITIONS["unit_rms"],
 }

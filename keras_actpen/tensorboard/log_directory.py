@@ -14,8 +14,8 @@ def check_log_dir(log_dir: Any) -> str:
     """A log directory as a string, as it was passed.
 
     Raises:
-        TypeError: If it is no path.
-        ValueError: If it is no path of a local directory.
+        TypeError: If it is not a path.
+        ValueError: If it is not the path of a local directory.
     """
     if not isinstance(log_dir, str | os.PathLike) or not isinstance(
         os.fspath(log_dir), str
@@ -60,7 +60,7 @@ def claim_run(log_dir: str) -> str:
         while True:
             number += 1
             try:
-                # Looking first whether it is there would be a race.
+                # Checking first whether it exists would be a race.
                 os.mkdir(os.path.join(log_dir, _run_name(number)))
             except FileExistsError:
                 continue

@@ -103,7 +103,7 @@ class Runs:
     def attempt(self, write: Callable[..., None], *args: Any) -> None:
         """Write; whatever fails warns once, and training goes on.
 
-        A disk that cannot be written is no failure: the events wait.
+        A disk that cannot be written is not a failure: the events wait.
 
         Args:
             write: What writes.
@@ -116,7 +116,7 @@ class Runs:
                 "failed",
                 "TensorBoard events could not be written "
                 f"({type(error).__name__}: {error}). Training goes on, and "
-                "what comes later is written if it can be.",
+                "later events are written if possible.",
             )
 
     def _write(self, run: str, step: int, parts: Iterable[Part]) -> None:
@@ -220,7 +220,7 @@ class Runs:
     def _tell_what_is_left_out(
         self, reported: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Name each key once that is no number."""
+        """Warn once of each key whose value is not a number."""
         for phase, prefix in (("train", ""), ("validation", "val_")):
             written = {key for key, _, _ in epoch_data.numbers(reported[phase])}
             for key, value in reported[phase].items():
@@ -228,7 +228,7 @@ class Runs:
                     self._warn(
                         f"key {prefix}{key}",
                         f"`{prefix}{key}` in the logs is not in TensorBoard: "
-                        "it holds no number but a "
+                        "it is not a number but a "
                         f"{type(value).__name__}.",
                     )
 

@@ -25,8 +25,8 @@ BAND = {
 }
 COSTS = {
     "overhead": (
-        "Extra time of the epoch's instrumented steps, as a share of what all "
-        "its steps would take plain."
+        "Extra time of the epoch's instrumented steps, as a share of the time "
+        "that all its steps would take without instrumentation."
     ),
     "statistics_freq": (
         "Steps from one instrumented step to the next, in the long run."
@@ -43,8 +43,8 @@ COSTS = {
 FIRING_RATE = "Share of the positions in which each unit is not 0."
 LOG_RATES = (
     "Firing rates of the units on the instrumented steps of the epoch, as "
-    "powers of ten: at -2 are units that fire in one of 100 positions. Units "
-    "that did not fire are left out."
+    "powers of ten: a unit at -2 fires in one of 100 positions. Units that did "
+    "not fire are left out."
 )
 HISTOGRAM = (
     "The values of the last instrumented batch of the epoch. Zeros are left "

@@ -13,7 +13,7 @@ from keras_actpen.tensorboard.numerals import without_noise
 _ATTACHED = (
     "What is penalized or watched in the model, and what the statistics mean."
 )
-_FINDINGS = "All that was wrong until an epoch; the step is its number."
+_FINDINGS = "All findings up to an epoch; the step is the epoch's number."
 
 
 def attached(
@@ -64,7 +64,7 @@ class _Told:
 
 
 class FindingsPage:
-    """All findings of a training in one table, a row a layer and kind."""
+    """All findings of a training in one table, a row per layer and kind."""
 
     def __init__(self):
         self._told: dict[tuple[str, str, int], _Told] = {}

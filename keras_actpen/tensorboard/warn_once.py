@@ -1,4 +1,4 @@
-"""One warning a training of each thing that fails, however often it does."""
+"""One warning per training about each thing that fails."""
 
 import warnings
 

@@ -76,7 +76,7 @@ export class Store {
         key,
         since: changed ? this.polls : before.since,
       });
-      // Once more in the poll after: an epoch may be loaded by half.
+      // Ask again at the next poll: an epoch may be half loaded.
       if (this.polls - changes.get(training.run).since <= 1) isNew = true;
     }
     this.changes = changes;

@@ -30,7 +30,7 @@ def warned(function):
 def frozen(paths):
     return [
         f"The penalty on {paths} changes no weight: nothing that it depends on "
-        "is trainable. Before you train set `trainable = True` on the layer "
+        "is trainable. Before you train, set `trainable = True` on the layer "
         "or on one in front of it, or penalize a layer behind one that is "
         "trainable."
     ]

@@ -142,7 +142,7 @@ def test_input_layer():
     assert_refused(
         ValueError,
         "Invalid value received for argument `layers`. Expected a layer that "
-        "computes something, inputs cannot be penalized. Received: "
+        "computes something; inputs cannot be penalized. Received: "
         "layers='features', an input layer. Write the first layer after it: "
         "'first'.",
         functional(),
@@ -469,7 +469,7 @@ def test_unknown_place():
         "Invalid value received for argument `on`. Expected one of 'output', "
         "'preactivation', 'input' or the name of a weight, here ['kernel', "
         "'bias']. Received: on='outputs' for layer 'dense_4' (of type Dense), "
-        "which none of its weights is called",
+        "a name that none of its weights has",
         sequential(),
         "dense_4",
         l2=0.1,
@@ -647,8 +647,8 @@ def test_copy_of_a_model_that_cannot_be_copied():
     with pytest.raises(
         ValueError,
         match="^Invalid value received for argument `share_weights`. Expected "
-        "share_weights=True for a model that Keras cannot save and load, "
-        r"which a copy takes. Received: share_weights=False \(",
+        "share_weights=True, because a copy is made by saving and loading the "
+        r"model, which fails here. Received: share_weights=False \(",
     ):
         attach_penalty(model, "dense_4", l2=0.1, share_weights=False)
 

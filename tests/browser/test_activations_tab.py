@@ -68,9 +68,9 @@ def test_the_loss(tab):
     assert chart["steps"] == [str(epoch) for epoch in range(EPOCHS)]
     assert chart["lines"] == {
         "loss": tab.scalars(STRONG, "metric/loss"),
-        "task alone": tab.scalars(STRONG, "Overview/task_loss"),
+        "task loss": tab.scalars(STRONG, "Overview/task_loss"),
         "loss, validation": tab.scalars(VALIDATION, "metric/loss"),
-        "task alone, validation": tab.scalars(VALIDATION, "Overview/task_loss"),
+        "task loss, validation": tab.scalars(VALIDATION, "Overview/task_loss"),
     }
     x, y = tab.point_in("Loss", "grid", [3, 1.0])
     tab.page.mouse.move(x, y)
@@ -80,9 +80,9 @@ def test_the_loss(tab):
     loss = tab.scalars(STRONG, "metric/loss")[3]
     assert f"{loss:.3g}" in tip.inner_text()
     # The legend is a switch.
-    switch = tab.panel("Loss").get_by_role("button", name="task alone")
+    switch = tab.panel("Loss").get_by_role("button", name="task loss")
     switch.first.click()
-    assert "task alone" not in tab.lines("Loss")[0]["lines"]
+    assert "task loss" not in tab.lines("Loss")[0]["lines"]
 
 
 def test_key_figures(tab):
@@ -92,7 +92,7 @@ def test_key_figures(tab):
     loss = tab.scalars(STRONG, "metric/loss")[-1]
     assert f"loss\n{loss:.3g}" in text
     share = tab.scalars(STRONG, "Overview/penalty_share")[-1]
-    assert f"penalties, of the loss\n{100 * share:.0f} %" in text
+    assert f"penalties, share of the loss\n{100 * share:.0f} %" in text
     accuracy = tab.scalars(VALIDATION, "metric/accuracy")[-1]
     assert f"validation accuracy\n{accuracy:.3g}" in text
 
@@ -197,7 +197,7 @@ def test_the_map_is_filtered(tab):
     # What all layers have in common stays folded, whatever the filter.
     assert tab.maps("maps")[0]["labels"] == ["stage2/conv_a", "stage2/conv_b"]
     panel.get_by_role("searchbox").fill("nothing")
-    panel.get_by_text("No layer has this in its name.").wait_for()
+    panel.get_by_text("No layer matches this filter.").wait_for()
 
 
 def test_a_cell_is_hovered_and_clicked(tab):

@@ -520,7 +520,7 @@ def test_a_penalty_that_is_not_in_the_loss(kind, log_dir, tmp_path):
         }
 
 
-def test_a_loss_of_ones_own_that_has_the_penalty():
+def test_a_custom_loss_that_has_the_penalty():
     class Doubled(keras.Model):
         def compute_loss(self, *args, **kwargs):
             return 2 * super().compute_loss(*args, **kwargs)
@@ -607,7 +607,7 @@ def test_a_layer_that_the_model_goes_round():
     messages, history = fit(model, monitor, epochs=2)
     assert messages == [
         "dense_4: the layer was not called in any step of the model; its "
-        "penalty is 0 (does the model's code call another object, or go round "
+        "penalty is 0 (does the model's code call another object, or bypass "
         "it?)"
     ]
     assert found == ["not_called"]

@@ -191,7 +191,7 @@ def test_any_other_failure_warns_once_and_training_goes_on(
     messages, history = told(penalized(), monitor, harm)
     assert messages == [
         "TensorBoard events could not be written (RuntimeError: no font). "
-        "Training goes on, and what comes later is written if it can be."
+        "Training goes on, and later events are written if possible."
     ]
     assert len(history[KEY]) == 5
     assert steps(tmp_path)["train"] == list(range(5))

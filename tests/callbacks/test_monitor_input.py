@@ -92,7 +92,7 @@ def test_what_is_no_number_takes_nothing_with_it(tmp_path):
         )
     told = [str(one.message) for one in caught]
     assert sorted(one for one in told if "in the logs" in one) == sorted(
-        f"`{key}` in the logs is not in TensorBoard: it holds no number but a "
+        f"`{key}` in the logs is not in TensorBoard: it is not a number but a "
         f"{type(value).__name__}."
         for key, value in {**NO_NUMBERS, "val_note": "x"}.items()
     )

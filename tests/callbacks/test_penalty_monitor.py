@@ -778,6 +778,14 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
             "'nonfinite'). Received: 'l_0'. Did you mean 'l0'?",
         ),
         (
+            {"statistics_in_logs": ("l0",), "statistics_freq": 0},
+            ValueError,
+            "Invalid values received for arguments `statistics_in_logs` and "
+            "`statistics_freq`. Expected statistics_freq above 0, or "
+            "statistics_in_logs=(). Received: statistics_in_logs=('l0',), "
+            "statistics_freq=0",
+        ),
+        (
             {"statistics_in_logs": "l0"},
             TypeError,
             message(

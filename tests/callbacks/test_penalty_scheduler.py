@@ -79,7 +79,7 @@ def fit(model, *callbacks, samples=10, epochs=1, **arguments):
 def late_start(step):
     return (
         f"PenaltyScheduler starts at step {step} of its schedule, because "
-        "the optimizer has taken as many steps before. To start at step 0, "
+        "the optimizer has already taken that many steps. To start at step 0, "
         "compile the model again with a new optimizer, or shift the "
         "schedule: `PenaltyScheduler(lambda t: schedule(max(0, t - "
         f"{step})))`."
@@ -396,9 +396,9 @@ def test_no_change_costs_nothing(monkeypatch):
 def test_attached_with_zero_stays_zero():
     message = (
         "PenaltyScheduler leaves the coefficients of ['ones/l1'] at 0: it "
-        "multiplies what the terms were attached with, and that is 0. Attach "
-        "them with the coefficient that they should have where the schedule "
-        "is 1."
+        "multiplies the coefficients that they were attached with, which are "
+        "0. Attach them with the coefficients that they should have where the "
+        "schedule is 1."
     )
     with pytest.warns(UserWarning, match=exactly(message)):
         steps, _ = fit(constant_model(l1=0.0), PenaltyScheduler(lambda t: 9.0))

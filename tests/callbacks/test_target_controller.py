@@ -789,7 +789,7 @@ def test_terms_that_do_not_suit():
     )
     for term, message in {
         "l1": prefix + "term='l1', which 2 layers have",
-        "l3": prefix + "term='l3', which is none",
+        "l3": prefix + "term='l3', which is none of them",
         "l2": "Expected a term that was attached with a coefficient > 0, from "
         "which the control starts. Received: term='head/l2', attached with 0",
     }.items():

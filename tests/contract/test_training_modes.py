@@ -312,7 +312,7 @@ class OwnStep(keras.Model):
         return {"own": value}
 
 
-def test_train_step_of_ones_own():
+def test_custom_train_step():
     case = topologies.layer_called_twice()
     case.model = OwnStep(case.model.input, case.model.output)
     x, y = first_batch(case)

@@ -198,10 +198,11 @@ def test_what_cannot_be_penalized():
         model,
         "Expected one of 'output', 'preactivation', 'input' or the name of a "
         "weight, here ['kernel', 'bias']. Received: on='kernal' for layer "
-        "'target' (of type Dense), which none of its weights is called",
+        "'target' (of type Dense), a name that none of its weights has",
         on="kernal",
     )
-    refused(model, "Expected it unset", on="kernel", output=1)
+    expected = "Expected the default, because on='kernel' names a single weight"
+    refused(model, expected, on="kernel", output=1)
     model.get_layer("target").enable_lora(2)
     refused(model, "with LoRA these are 'lora_kernel_a'", on="kernel")
     lora = attach_penalty(model, "target", l2=0.1, on="lora_kernel_a")
@@ -212,7 +213,7 @@ def test_what_cannot_be_penalized():
     inputs = keras.Input((4, 3))
     layer = layers.MultiHeadAttention(1, 3, name="target")
     model = keras.Model(inputs, layer(inputs, inputs))
-    refused(model, "which 4 of its weights are called", on="kernel")
+    refused(model, "a name that 4 of its weights have", on="kernel")
     inputs = keras.Input((4,))
     layer = layers.BatchNormalization(name="target")
     model = keras.Model(inputs, layer(inputs))

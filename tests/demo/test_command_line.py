@@ -487,15 +487,15 @@ def test_report_of_a_saved_model(saved, capsys):
             "plain.keras",
             "plain.keras",
             "'plain.keras' has the arrays ['config.json', 'metadata.json', "
-            "'model.weights.h5'], not x and, if there are any, y and "
-            "sample_weight; numpy.savez('data.npz', x=x, y=y) writes them",
+            "'model.weights.h5'] instead of x and, optionally, y and "
+            "sample_weight; write it with numpy.savez('data.npz', x=x, y=y)",
         ),
         (
             "plain.keras",
             "others.npz",
-            "'others.npz' has the arrays ['a', 'y'], not x and, if there are "
-            "any, y and sample_weight; numpy.savez('data.npz', x=x, y=y) "
-            "writes them",
+            "'others.npz' has the arrays ['a', 'y'] instead of x and, "
+            "optionally, y and sample_weight; write it with "
+            "numpy.savez('data.npz', x=x, y=y)",
         ),
     ],
 )

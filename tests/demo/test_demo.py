@@ -311,7 +311,7 @@ def test_open_serves_until_interrupted(tmp_path):
         assert line.startswith("TensorBoard: http://127.0.0.1:")
         assert line.endswith(f"/{PAGE}\n")
         url = line.split()[1].removesuffix(PAGE)
-        assert process.stdout.readline() == "Ctrl-C ends it.\n"
+        assert process.stdout.readline() == "Press Ctrl-C to stop it.\n"
         with urllib.request.urlopen(f"{url}data/runs") as response:
             assert json.load(response) == []
         process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Every example in a docstring runs."""
+"""Every example in a docstring runs, and public ones say all they should."""
 
 import ast
 import doctest
@@ -14,7 +14,7 @@ import pytest
 from models import QUICK, data, sequential
 
 import keras_actpen
-from keras_actpen import attach_penalty
+from keras_actpen import attach_penalty, penalties
 
 pytestmark = pytest.mark.one_backend
 
@@ -91,3 +91,35 @@ def test_public_names_have_an_example(name):
         return
     text = inspect.getdoc(one)
     assert ">>> " in text or "```python" in text
+
+
+PUBLIC = {
+    one.__name__: one
+    for module in (keras_actpen, penalties)
+    for one in map(vars(module).get, module.__all__)
+    if callable(one)
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"Finding"}))
+def test_public_names_say_what_they_take_and_raise(name):
+    text = inspect.getdoc(PUBLIC[name])
+    assert "\nArgs:\n" in text
+    assert "\nRaises:\n" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, one in PUBLIC.items()
+        if isinstance(one, type)
+        and issubclass(one, penalties.Penalty)
+        and name not in ("Penalty", "FunctionPenalty")
+    ],
+)
+def test_penalties_have_a_formula_and_a_source(name):
+    text = inspect.getdoc(PUBLIC[name])
+    assert re.search(r"`-?coefficient \*", text)
+    paper = re.search(r"[A-Z].* (19|20)\d\d, \"[A-Z]", " ".join(text.split()))
+    assert paper or "no paper of its own" in text

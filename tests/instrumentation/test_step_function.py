@@ -821,7 +821,7 @@ def test_the_nnx_mode_is_refused(monkeypatch, callback):
     assert str(caught.value) == (
         "Invalid value received for argument `callbacks`. Expected callbacks "
         "of keras_actpen only without Keras's NNX mode, which compiles the "
-        "`train_step` of the model's class and goes round theirs: start "
+        "`train_step` of the model's class and bypasses theirs: start "
         "Python with KERAS_NNX_ENABLED=false. Received: a callback that "
         "records model 'counted', with KERAS_NNX_ENABLED=true"
     )

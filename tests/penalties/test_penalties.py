@@ -219,7 +219,7 @@ def test_a_mask_of_single_units_is_refused_where_positions_count():
     message = (
         "Invalid value received for argument `mask`. Expected a mask of "
         "positions, of rank 1 at most: this penalty has one value per "
-        "position, which a mask of single units cannot count out. Received: "
+        "position, from which a mask cannot remove single units. Received: "
         "a mask of shape (2, 3)"
     )
     for penalty in (

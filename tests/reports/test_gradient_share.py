@@ -252,7 +252,7 @@ def test_subclassed_model_and_uncalled_layer():
         ValueError,
         match=re.escape(
             "Invalid value received for argument `model`. Expected a model "
-            "that calls layer 'unused'. Received: model that does not call "
+            "that calls layer 'unused'. Received: a model that does not call "
             "it on `x`"
         ),
     ):
@@ -319,8 +319,8 @@ def test_task_without_gradient():
             "Invalid value received for argument `x`. Expected data on "
             "which the penalty and the task loss both have a finite gradient "
             "other than 0 with respect to the activations of ['hidden']. "
-            "Received: data on which the norm of that of the task loss is "
-            "0"
+            "Received: data on which the gradient of the task loss has the "
+            "norm 0"
         ),
     ):
         suggest_coefficient(model, "hidden", "l2", x, y)

@@ -4,7 +4,7 @@ Usage: `distributed.py HOW LOG_DIR`, where HOW is `single`, `mirrored`,
 `workers` (in each of the processes that TF_CONFIG names), `data_parallel`,
 `model_parallel` or `processes` (of torch, which RANK and WORLD_SIZE name).
 Prints the history, the weights, and the loss and the terms of an `evaluate`;
-`workers` and `processes` what a training loop of one's own gives.
+`workers` and `processes` what a custom training loop gives.
 """
 
 import contextlib
@@ -127,7 +127,7 @@ def flat_weights(model):
 
 
 def by_workers(model, x, y, log_dir):
-    """A loop of one's own: Keras 3.15's `fit` fails on several workers."""
+    """A custom loop: Keras 3.15's `fit` fails on several workers."""
     import tensorflow as tf
 
     strategy = model.distribute_strategy
@@ -182,7 +182,7 @@ def by_workers(model, x, y, log_dir):
 
 
 def by_processes(model, x, y):
-    """A loop of one's own under DistributedDataParallel; ends the process."""
+    """A custom loop under DistributedDataParallel; ends the process."""
     import torch
     from torch import distributed
 

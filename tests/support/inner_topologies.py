@@ -440,7 +440,7 @@ def not_called(path, host, kind):
     return (
         "Invalid value received for argument `layers`. Expected a layer that "
         f"layer {host!r} (of type {kind}) calls. Received: {path!r} inside it, "
-        "which it holds and does not call, or in a function that was traced "
+        "which it holds but does not call, or in a function that was traced "
         f"before. Target {host!r} itself or a layer that it calls"
     )
 

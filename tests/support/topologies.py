@@ -786,7 +786,7 @@ class Block(layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-@topology("composite layer of one's own")
+@topology("custom composite layer")
 def composite_layer():
     inputs = keras.Input((FEATURES,))
     x = Block(FEATURES, name="target")(inputs)

@@ -182,15 +182,15 @@ def document(**changes):
         ("[]", "The log is damaged: what is attached is not a JSON object."),
         (
             document(layers={}),
-            "The log is damaged: `layers` is no list of objects.",
+            "The log is damaged: `layers` is not a list of objects.",
         ),
         (
             document(layers=[{"terms": [1]}]),
-            "The log is damaged: `terms` is no list of objects.",
+            "The log is damaged: `terms` is not a list of objects.",
         ),
         (
             document(statistics=[]),
-            "The log is damaged: `statistics` is no object.",
+            "The log is damaged: `statistics` is not an object.",
         ),
         (
             document(layers=[{"terms": [{"coefficient": "x"}]}]),

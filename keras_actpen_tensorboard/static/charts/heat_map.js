@@ -88,7 +88,7 @@ export function heatMap(label) {
     content: () => content,
     /**
      * @param {Object} next
-     * @param {string[]} next.labels One a row.
+     * @param {string[]} next.labels One per row.
      * @param {number[]} next.steps The epochs.
      * @param {Array<Array<number|null>>} next.values Rows of values.
      * @param {Object} next.scale See `color_scale.js`.

@@ -1,4 +1,4 @@
-// A heat map on a canvas: a picture of one pixel a cell is enlarged, so that
+// A heat map on a canvas: a picture of one pixel per cell is enlarged, so that
 // 60 x 300 cells cost no more than 3 x 12.
 
 import { colorOf } from "./color_scale.js";

@@ -16,7 +16,7 @@ export function legend(onToggle) {
     shows: (name) => !hidden.has(name),
     /**
      * @param {Array} entries `{name, color, dashed?, filled?, onOpen?}`:
-     *     one with `onOpen` is no switch but does that.
+     *     one with `onOpen` calls it instead of being a switch.
      */
     set(entries) {
       const focused = [...element.children].indexOf(document.activeElement);

@@ -33,7 +33,7 @@ export function lineChart(label, height = 240) {
         ...line,
         values: line.values.map((value) => drawable(value, log)),
       }));
-      // Asked whenever it is drawn: a second chart beside it takes the half.
+      // Read at each drawing: a second chart beside it takes half the width.
       const every = () =>
         niceStep((steps.length * LABEL_WIDTH) / frame.element.clientWidth);
       frame.set({
@@ -84,7 +84,7 @@ function seriesOf(line, points) {
     type: "line",
     name: line.name,
     symbol: "circle",
-    // A single epoch is no line.
+    // A single epoch makes no line.
     showSymbol: points === 1,
     symbolSize: 5,
     lineStyle: {

@@ -115,8 +115,8 @@ export function create(app) {
         : count(rows.length, "layer"),
       prefix ? `below ${prefix}` : "",
       items.length > 1
-        ? `above ${items[0].training.name}, below it ${items[1].training.name}`
-        : "last epoch, and the course over all",
+        ? `upper values: ${items[0].training.name}, lower values: ${items[1].training.name}`
+        : "last epoch, and the curve over all epochs",
     ].filter(Boolean).join(", ");
     const focused = document.activeElement?.dataset?.sort;
     body.replaceChildren(
@@ -135,7 +135,7 @@ export function create(app) {
       ),
       ...(shown.length
         ? []
-        : [h("p", { class: "nothing" }, "No layer has this in its path.")]),
+        : [h("p", { class: "nothing" }, "No layer matches this filter.")]),
     );
     if (focused) body.querySelector(`[data-sort="${CSS.escape(focused)}"]`)?.focus();
   }

@@ -124,8 +124,8 @@ function figuresOf(item) {
   figures.set("loss", number(of(train, "metric", "loss")));
   const hasTerms = of(train, "Overview", "penalty_total") !== null;
   if (hasTerms) {
-    figures.set("task alone", number(of(train, "Overview", "task_loss")));
-    figures.set("penalties, of the loss", percent(of(train, "Overview", "penalty_share")));
+    figures.set("task loss", number(of(train, "Overview", "task_loss")));
+    figures.set("penalties, share of the loss", percent(of(train, "Overview", "penalty_share")));
   }
   const [phase, seen] = validation ? ["validation", validation] : ["training", train];
   const metrics = Object.keys(seen.metric.series).filter(

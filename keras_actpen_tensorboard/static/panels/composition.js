@@ -40,13 +40,13 @@ export function compositionPanel(app) {
       );
     });
     const most = Math.max(0, ...sums.flat().filter(Number.isFinite));
-    // Of a small share nothing could be seen on an axis up to 100 %.
+    // A small share would be invisible on an axis up to 100 %.
     const end = !isValue && most > 0.4 ? 1 : null;
     switches.set([
       ...single.map((name, i) => ({ name, color: category(i), filled: true })),
       ...(rest.length
         ? [{
-            name: isOpen ? `fold ${others}` : `${others} – open`,
+            name: isOpen ? `${others} – hide` : `${others} – show`,
             color: ink().other,
             filled: true,
             onOpen: toggle,

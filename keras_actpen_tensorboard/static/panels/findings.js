@@ -67,9 +67,9 @@ export function findingsList(app, items, isOneLayer = false) {
   const damaged = items.flatMap((item) => item.damaged ?? []);
   return [
     ...damaged.map((text) => h("p", { class: "warning" }, text)),
-    rows.length ? list : h("p", { class: "nothing" }, "Nothing was found wrong."),
+    rows.length ? list : h("p", { class: "nothing" }, "No findings."),
     rows.length > MOST
-      ? h("p", { class: "note" }, `and ${rows.length - MOST} earlier ones`)
+      ? h("p", { class: "note" }, `and ${rows.length - MOST} earlier findings`)
       : null,
   ].filter(Boolean);
 }

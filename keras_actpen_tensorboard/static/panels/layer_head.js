@@ -121,10 +121,10 @@ function termTable(item, items, epoch) {
   const { layer, train } = item;
   const cell = (group, term, format) =>
     h("td", { class: "number" }, format(valueAt(train[group], `${layer.path}/${term.name}`, epoch)));
-  // Logs of 0.1.0 have no formulas, nor have functions of one's own.
+  // Logs of 0.1.0 have no formulas, and neither do user-defined functions.
   const hasFormulas = layer.terms.some((term) => term.formula);
   const heads = ["term", "on", "penalty", ...(hasFormulas ? ["added to the loss"] : [])];
-  const numbers = ["coefficient", "value", "of the loss"];
+  const numbers = ["coefficient", "value", "share of the loss"];
   return h(
     "div",
     { class: "table" },

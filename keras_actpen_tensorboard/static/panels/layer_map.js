@@ -1,4 +1,4 @@
-// Layers by epochs, one map a training, and what differs between two.
+// Layers by epochs, one map per training, and what differs between two.
 
 import { colorStrip, divergingScale, sequentialScale } from "../charts/color_scale.js";
 import { heatMap } from "../charts/heat_map.js";
@@ -111,7 +111,7 @@ export function layerMapPanels(app) {
     const isEmpty = !rows.length || grids.every((grid) => !grid.steps.length);
     gap.replaceChildren(
       ...(isEmpty
-        ? [nothing(rows.length ? "Nothing is logged yet." : "No layer has this in its name.")]
+        ? [nothing(rows.length ? "Nothing is logged yet." : "No layer matches this filter.")]
         : []),
     );
     maps.element.hidden = strip.hidden = isEmpty;

@@ -1,4 +1,4 @@
-// The loss and the task alone, training and validation.
+// The loss and the task loss, training and validation.
 
 import { lineChart } from "../charts/line_chart.js";
 import { legend } from "../charts/legend.js";
@@ -10,7 +10,7 @@ import { withZero } from "../ticks.js";
 
 const CURVES = [
   ["loss", "metric", "loss", 0],
-  ["task alone", "Overview", "task_loss", 1],
+  ["task loss", "Overview", "task_loss", 1],
 ];
 
 /** The panel of the overview. */
@@ -58,7 +58,7 @@ export function lossPanel() {
 
   return {
     element: panel("Loss", {
-      note: "with the penalties, and the task alone",
+      note: "with the penalties, and without (task loss)",
       body: [switches.element, charts.element],
       wide: 7,
     }),

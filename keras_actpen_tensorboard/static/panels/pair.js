@@ -10,7 +10,7 @@ export function pair(make, label) {
     element,
     charts: () => slots.map(({ chart }) => chart),
     /**
-     * @param {Array} items One a training, with its `name`.
+     * @param {Array} items One per training, with its `name`.
      * @param {function(Object, Object): void} fill Fills a chart of an item.
      */
     set(items, fill) {

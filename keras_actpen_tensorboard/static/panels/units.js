@@ -30,7 +30,7 @@ export function unitPanels(app) {
       ...(hasValidation
         ? [choice("Phase", "phase", [["train", "training"], ["validation", "validation"]], "train")]
         : []),
-      choice("Order of the units", "units", [["own", "own order"], ["rate", "by last rate"]], "own"),
+      choice("Order of the units", "units", [["own", "in layer order"], ["rate", "by last rate"]], "own"),
       choice("Colors", "unit_scale", [["linear", "linear"], ["log", "log"]], "linear"),
     );
     tools.querySelectorAll("button")[focused]?.focus();
@@ -62,7 +62,7 @@ export function unitPanels(app) {
     });
     const most = Math.max(...items.map(({ units }) => units.units));
     note.textContent = `share of the positions in which a unit is not 0; ${count(most, "unit")}${
-      most > 440 ? ", several on a line of pixels as their mean" : ""
+      most > 440 ? ", several units per row of pixels as their mean" : ""
     }`;
   }
 
