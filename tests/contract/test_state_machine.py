@@ -231,6 +231,9 @@ class OneModel(RuleBasedStateMachine):
     def set_to(self, path, name, coefficient):
         found = penalized_layers(self.model)[path].coefficients
         found[name] = coefficient
+        self.expect(path, name, coefficient)
+
+    def expect(self, path, name, coefficient):
         # Others hold dictionaries of their own.
         on = self.terms[path][name][1]
         names = {**self.terms[path], name: (coefficient, on)}
@@ -288,12 +291,13 @@ class OneModel(RuleBasedStateMachine):
         callbacks = []
         if monitored and self.terms:
             callbacks.append(PenaltyMonitor(None, alerts=()))
-        attached = [
-            term.penalty.coefficient
-            for layer in penalized_layers(self.model).values()
-            for term in layer.terms.values()
-        ]
-        if moved and attached and all(attached):
+        attached = {
+            (path, name): term.penalty.coefficient
+            for path, layer in penalized_layers(self.model).items()
+            for name, term in layer.terms.items()
+        }
+        moved = moved and attached and all(attached.values())
+        if moved:
             callbacks.append(PenaltyScheduler(lambda step: 1.0))
         with pytest.raises(KeyboardInterrupt):
             self.model.fit(
@@ -303,6 +307,9 @@ class OneModel(RuleBasedStateMachine):
                 callbacks=[*callbacks, Interrupt()],
                 verbose=0,
             )
+        if moved:  # to what they were attached with
+            for place, coefficient in attached.items():
+                self.expect(*place, coefficient)
 
     @rule(callbacks=st.booleans())
     def evaluate(self, callbacks):
