@@ -142,13 +142,15 @@ class Trainer:
         model: keras.Model,
         split: Split,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-    ) -> None:
+        steps_per_epoch: int | None = None,
+    ) -> keras.callbacks.History:
         """Train the network or one that `attach` made of it."""
-        model.fit(
+        return model.fit(
             split.x,
             self.targets(split),
             batch_size=BATCH_SIZE,
             epochs=self.epochs,
+            steps_per_epoch=steps_per_epoch,
             callbacks=list(callbacks),
             verbose=0,
         )

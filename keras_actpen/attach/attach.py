@@ -1,6 +1,6 @@
 """Attaching penalties to the layers of a model, and taking them off."""
 
-# Names of types as they are written: spelled out they fill the screen.
+# Annotations stay as written, so that `help()` shows short names of types.
 from __future__ import annotations
 
 import copy

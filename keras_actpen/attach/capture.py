@@ -9,6 +9,7 @@ from keras import ops, tree
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.call_arguments import is_tensor, received
 from keras_actpen.attach.padding import (
     PADDING_MASKS,
     mask_for,
@@ -122,25 +123,6 @@ def watched_at(
     }
 
 
-def received(
-    layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """What a layer is called on: one value, or several by argument."""
-    names = layer.call_signature_parameters
-    given = {
-        name: value
-        for name, value in (*zip(names, args, strict=False), *kwargs.items())
-        if not name.endswith("mask")
-        and any(map(_is_tensor, tree.flatten(value)))
-    }
-    first = next(iter(given.values()), None)
-    return given if len(given) > 1 else first
-
-
-def _is_tensor(value: Any) -> bool:
-    return ops.is_tensor(value) or isinstance(value, keras.KerasTensor)
-
-
 @contextlib.contextmanager
 def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
     """Note every tensor that the layer's own activation receives.
@@ -239,7 +221,7 @@ def tensors_at(
 def _check_tensor(layer: keras.layers.Layer, tensor: Tensor, on: str) -> None:
     """Refuse a tensor that holds no floats, or not one at each position."""
     what = "input" if on == "input" else "output"
-    if not _is_tensor(tensor):
+    if not is_tensor(tensor):
         expected = f"a tensor as {what}"
         found = f"is {type(tensor).__name__}"
     elif not _is_float(tensor.dtype):

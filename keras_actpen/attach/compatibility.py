@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.capture import received, tensors_at
+from keras_actpen.attach.call_arguments import received
+from keras_actpen.attach.capture import tensors_at
 from keras_actpen.attach.held_layers import unwrapped
 from keras_actpen.attach.inner_specs import known_arguments
 from keras_actpen.attach.layer_refs import LayerRef, layer_refs

@@ -27,6 +27,8 @@ class Call:
         trace: What the call is traced into.
         is_hidden: Whether no gradient of it reaches what is computed outside.
         values: Coefficient times value of every term, once computed.
+        has_escaped: Whether the call of the outermost layer was traced into
+            something else.
     """
 
     watched: dict[Any, MaskedTensors]
@@ -34,6 +36,7 @@ class Call:
     trace: object
     is_hidden: bool
     values: dict[str, Tensor] | None = None
+    has_escaped: bool = False
 
     @property
     def tensors(self) -> Any:
@@ -54,7 +57,8 @@ class DeferredLosses(threading.local):
         entered_in: What the running call of the outermost layer, or the last
             one, is traced into.
         has_escaped: Whether the last call was traced into something else,
-            which may not be traced, and the call not be seen, again.
+            which may not be traced, and the call not be seen, again. What
+            Keras traces for shapes does not count: nothing keeps it.
     """
 
     def __init__(self):
@@ -85,9 +89,9 @@ class DeferredLosses(threading.local):
 
     def add(self, call: Call) -> None:
         """Keep a call."""
-        self.has_escaped = (
-            call.trace != self.entered_in and backend.is_traced_once()
-        )
+        call.has_escaped = call.trace != self.entered_in
+        if not internals.is_symbolic():
+            self.has_escaped = call.has_escaped and backend.is_traced_once()
         self.here().append(call)
 
     def in_reach(self, layer: Any) -> list[Call]:
@@ -107,7 +111,7 @@ class DeferredLosses(threading.local):
         for call in calls:
             if backend.is_in_reach(call.tensors):
                 found.append(call)
-            elif call.trace != self.entered_in:
+            elif call.has_escaped:
                 raise out_of_reach(layer)
             elif call.values is not None:
                 # Of a compiled step: symbolic, as Keras's own losses are.

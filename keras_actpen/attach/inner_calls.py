@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.call_arguments import first_tensor
 from keras_actpen.attach.capture import (
     Watched,
     observed_call,
@@ -178,9 +179,9 @@ def not_called(layer: Penalized) -> ValueError:
     return ValueError(
         "Invalid value received for argument `layers`. Expected a layer that "
         f"layer {host.name!r} (of type {type(host).__name__}) calls. Received: "
-        f"{within.path!r} inside it, which it holds but does not call, or in a "
-        f"function that was traced before. Target {host.name!r} itself or a "
-        "layer that it calls"
+        f"{within.path!r} inside it, which it holds but does not call, or "
+        "calls only in a function that was traced before. Target "
+        f"{host.name!r} itself or a layer that it calls"
     )
 
 
@@ -199,7 +200,7 @@ def watched_by(listener: Listener, around: MasksAround) -> list[Watched]:
         return [_of_all_steps(listener, specs, around.steps, stepped_by)]
     found = []
     for call in listener.calls:
-        received = tree.flatten((call.args, call.kwargs))[0]
+        received = first_tensor(root, call.args, call.kwargs)
         seen = watched_at(
             specs,
             root,

@@ -5,11 +5,8 @@ from collections.abc import Iterable
 import keras
 
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.capture import (
-    check_activation,
-    received,
-    tensors_at,
-)
+from keras_actpen.attach.call_arguments import received
+from keras_actpen.attach.capture import check_activation, tensors_at
 from keras_actpen.attach.held_layers import unwrapped
 from keras_actpen.attach.inner_specs import inner_specs, known_arguments
 from keras_actpen.attach.layer_refs import LayerRef

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_actpen import internals
+from keras_actpen.attach.call_arguments import by_name, first_tensor
 from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 # What KerasHub's encoder and decoder layers call the mask of their input.
@@ -59,15 +60,14 @@ class MasksAround:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ):
-        first = tree.flatten((args, kwargs))[0]
+        first = first_tensor(layer, args, kwargs)
         padding = padding_mask(layer, args, kwargs)
         # Where one layer is called step by step, the steps that count.
         self.steps: Tensor | None = (
             internals.mask_of(first) if padding is None else padding
         )
         self._rank = len(first.shape)
-        names = layer.call_signature_parameters
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        given = by_name(layer, args, kwargs)
         # KerasHub's decoders are called on `encoder_sequence` too, whose mask
         # is `encoder_padding_mask`.
         self._others: list[tuple[Any, Tensor | None]] = [

@@ -117,11 +117,12 @@ def out_of_reach(layer: Any) -> ValueError:
     return ValueError(
         "Invalid value received for argument `layers`. Expected a layer whose "
         f"activations leave the code that calls it. Received: layer "
-        f"{layer.name!r}, which is called inside of a function that is traced "
-        "by itself: that of `ops.cond`, `ops.map`, `ops.scan`, "
+        f"{layer.name!r}, which is called inside of a function that lets out "
+        "only what it returns: that of `ops.cond`, `ops.map`, `ops.scan`, "
         "`ops.while_loop`, `ops.vectorized_map`, `keras.remat`, "
         "`jax.checkpoint` or a `tf.function`, such as one around `call`. Call "
-        "the layer outside of that function, or penalize a layer that is."
+        "the layer outside of that function, or penalize one that is called "
+        "outside of it."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_actpen import internals
+from keras_actpen import backend, internals
 from keras_actpen.attach.held_layers import is_graph_model
 from keras_actpen.attach.inner_specs import known_arguments
 from keras_actpen.attach.penalized_layer import PenalizedLayer
@@ -97,9 +97,13 @@ class _Called:
 def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
     """Trace a model to see whether its code finds the layers put into it.
 
+    Not on torch, which runs what it cannot trace: that may change the model.
+
     Raises:
         ValueError: If it calls one by another object alone.
     """
+    if backend.traces_twice():
+        return
     wrappers = [
         one
         for one in layers
@@ -108,15 +112,21 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
     arguments = known_arguments(model)
     if arguments is None or not wrappers:
         return
-    # Of no size that what keeps its traces has seen before.
-    args, kwargs = keras.tree.map_structure(_without_batch_size, arguments)
+    # A `tf.function` of the user's own keeps its traces: with this size there
+    # is none of `fit`, and none for it.
+    args, kwargs = keras.tree.map_structure(_of_odd_size, arguments)
     called = _Called()
-    units = [dict(one.actpen.spec_units) for one in wrappers]
+    attachments = [
+        one.actpen
+        for wrapper in wrappers
+        for one in (wrapper, *wrapper.actpen.inner.values())
+    ]
+    units = [dict(one.spec_units) for one in attachments]
     with recording(called):
         _traced(model, args, kwargs)
-    for one, before in zip(wrappers, units, strict=True):
+    for one, before in zip(attachments, units, strict=True):
         # Other calls may have others.
-        one.actpen.spec_units = before
+        one.spec_units = before
     missing = [one for one in wrappers if id(one) not in called.layers]
     gone_round: list[PenalizedLayer] = []
 
@@ -142,20 +152,23 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
             "that the code of the model calls by the attribute that holds it. "
             f"Received: layer {wrapper.name!r}, which model {model.name!r} "
             "calls by another object, such as a function or a "
-            "`keras.remat(layer)` that was made in `__init__`. Make it in "
-            "`call`, of the attribute."
+            "`keras.remat(layer)` that was made in `__init__`, or a layer "
+            "that holds it too. Make it in `call`, of the attribute, or name "
+            "the layer by the path of the one that calls it."
         )
 
 
 def _traced(
     model: keras.Model, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
+    # What is wrong its first call will tell.
     with warnings.catch_warnings(), contextlib.suppress(Exception):
-        warnings.simplefilter("ignore")  # its first call will tell
+        warnings.simplefilter("ignore")
         internals.traced_spec(model, args, kwargs)
 
 
-def _without_batch_size(tensor: Any) -> Any:
+def _of_odd_size(tensor: Any) -> Any:
+    """A symbolic tensor of another number of samples."""
     if not isinstance(tensor, keras.KerasTensor) or not tensor.shape:
         return tensor
-    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype)
+    return keras.KerasTensor((83, *tensor.shape[1:]), tensor.dtype)

@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +19,8 @@ if keras.backend.backend() == "tensorflow":
     # What of these runs eagerly calls a function once a sample, and once more
     # to see what it returns.
     _MAPS = [inspect.unwrap(f).__code__ for f in (keras.ops.map, tf.map_fn)]
+    # What `tf.vectorized_map` calls the scope of its function.
+    _MAP_SCOPE = re.compile(r"loop_body(_\d+)?")
 elif keras.backend.backend() == "jax":
     import jax
     from jax.extend.core import get_opaque_trace_state
@@ -61,7 +65,7 @@ def have_escaped(tensors: Any, trace: object) -> bool:
 
     The backends' own errors name no layer, and JAX's comes when it compiles.
     Eagerly run code of TensorFlow may have tensors of a compiled step, see
-    `is_in_reach`. Those of a map may be of one sample.
+    `is_in_reach`. Tensors made inside a map may hold a single sample.
 
     Args:
         tensors: Tensors, in any structure.
@@ -93,7 +97,9 @@ def running_trace() -> object:
         return get_opaque_trace_state()
     if keras.backend.backend() == "torch":
         return None if is_traced() else maybe_current_level()
-    return running_graph(), _maps_around()
+    graph = running_graph()
+    # Weakly, as JAX does: a layer remembers its last trace.
+    return graph if graph is None else weakref.ref(graph), _maps_around()
 
 
 def is_traced_once() -> bool:
@@ -110,9 +116,9 @@ def is_traced_once() -> bool:
 def _maps_around() -> int:
     """How many maps of TensorFlow the running code is inside of."""
     if not tf.executing_eagerly():
-        # `tf.vectorized_map` traces its function into the graph around it.
+        # That function is traced into the graph around it.
         scopes = tf.get_current_name_scope().split("/")
-        return sum(one.startswith("loop_body") for one in scopes)
+        return sum(bool(_MAP_SCOPE.fullmatch(one)) for one in scopes)
     count, frame = 0, inspect.currentframe()
     while frame is not None:
         count += frame.f_code in _MAPS
@@ -151,11 +157,16 @@ def is_hidden_from_tapes() -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    probe = tf.zeros(())
-    with tf.GradientTape() as tape:
-        tape.watch(probe)
-        seen = tf.identity(probe)
-    return tape.gradient(seen, probe) is None
+    # In a graph of its own, which leaves no trace in one that is exported.
+    entered = tf.Graph().as_default
+    if tf.executing_eagerly():
+        entered = contextlib.nullcontext
+    with entered():
+        probe = tf.zeros(())
+        with tf.GradientTape() as tape:
+            tape.watch(probe)
+            seen = tf.identity(probe)
+        return tape.gradient(seen, probe) is None
 
 
 def running_graph() -> object:

@@ -224,9 +224,8 @@ class MonitoredFit:
             )
         # Not earlier: what is written has curves of its own for them.
         for (path, spec), seen in recorded["train"].snapshots.items():
-            values = seen.values()
             for name in self._monitor.statistics_in_logs:
-                logs[statistic_tag(name, path, spec)] = values[name]
+                logs[statistic_tag(name, path, spec)] = seen.value(name)
         if self._follows_units:
             tell_dead_units(
                 self._monitor.on_dead_units,

@@ -1,6 +1,6 @@
 """PenaltyMonitor: its arguments, and what it does at each hook."""
 
-# Names of types as they are written: spelled out they fill the screen.
+# Annotations stay as written, so that `help()` shows short names of types.
 from __future__ import annotations
 
 import os
@@ -68,8 +68,9 @@ class PenaltyMonitor(CopyableCallback):
             `"kurtosis"`, `"participation_ratio"`, `"stable_rank"`,
             `"effective_rank"`, `"dormant_fraction"`, `"saturated_fraction"`,
             `"unit_rms"`. The text page in TensorBoard defines them.
-        statistics_in_logs: Names of statistics that `logs` get too, for
-            callbacks that stand behind: `("l0",)` for `activation.l0/<path>`.
+        statistics_in_logs: Names of statistics of the training that `logs` get
+            too, for callbacks later in the list: `("l0",)` for
+            `activation.l0/<path>`.
         dead_after: Number of positions after which a unit that has not fired
             is called dead. A position is a sample, or a step or pixel of one:
             all axes of `(batch, ..., units)` but the last count; masked
@@ -99,9 +100,8 @@ class PenaltyMonitor(CopyableCallback):
             tanh, sigmoid and the like; `"dominating"`, half of the loss or
             more is the layer's penalty; `"negligible"`, less than 0.0001 of it
             is, but not 0 (not judged in the first epoch, nor where units are
-            dead). The thresholds of the last four are shares. Without a
-            `log_dir` only the terms are judged. TensorBoard's text page lists
-            the findings.
+            dead). The thresholds of the last four are shares. Without
+            statistics only the terms are judged.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once per epoch or, for the first three kinds, once; it
             may set `model.stop_training = True`.

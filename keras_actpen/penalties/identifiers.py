@@ -1,6 +1,6 @@
 """Names, classes, descriptions and functions that stand for penalties."""
 
-# Names of types as they are written: spelled out they fill the screen.
+# Annotations stay as written, so that `help()` shows short names of types.
 from __future__ import annotations
 
 import difflib

@@ -1,6 +1,6 @@
 """How strongly a penalty pulls on the activations, compared to the task."""
 
-# Names of types as they are written: spelled out they fill the screen.
+# Annotations stay as written, so that `help()` shows short names of types.
 from __future__ import annotations
 
 from collections.abc import Iterable

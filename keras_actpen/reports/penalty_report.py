@@ -1,6 +1,6 @@
 """penalty_report: what the penalties do to a model, on data."""
 
-# Names of types as they are written: spelled out they fill the screen.
+# Annotations stay as written, so that `help()` shows short names of types.
 from __future__ import annotations
 
 import itertools

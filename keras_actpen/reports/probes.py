@@ -11,9 +11,9 @@ from keras import ops, tree
 
 from keras_actpen import backend
 from keras_actpen.attach.activation_spec import ActivationSpec
+from keras_actpen.attach.call_arguments import first_tensor, received
 from keras_actpen.attach.capture import (
     only_tapped,
-    received,
     tapped_activation,
     tensors_at,
     watched_at,
@@ -164,7 +164,8 @@ class Probe:
         if stepped_by is not None:
             mask = step_mask(around.steps, stepped_by, step)
             return [(x, mask) for x, _ in seen]
-        return around.masked(seen, tree.flatten(call[1:3])[0])
+        given = first_tensor(self.layer, *call[1:3])
+        return around.masked(seen, given)
 
 
 def _noting(plain: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:

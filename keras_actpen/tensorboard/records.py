@@ -41,7 +41,7 @@ def masked_checksum(data: bytes) -> int:
 
 def _crc(data: bytes) -> int:
     """CRC-32C, row by row."""
-    table, last = _tables()
+    table, first = _tables()
     # Zeros in front change nothing while the state is still 0.
     rows = np.zeros((-(-len(data) // _ROW), _ROW), np.uint8)
     flat = rows.reshape(-1)[-len(data) :]
@@ -54,10 +54,10 @@ def _crc(data: bytes) -> int:
         # What the rows before have left is moved on by one row.
         crc = (
             of_row
-            ^ last[0][crc & 0xFF]
-            ^ last[1][crc >> 8 & 0xFF]
-            ^ last[2][crc >> 16 & 0xFF]
-            ^ last[3][crc >> 24]
+            ^ first[0][crc & 0xFF]
+            ^ first[1][crc >> 8 & 0xFF]
+            ^ first[2][crc >> 16 & 0xFF]
+            ^ first[3][crc >> 24]
         )
     return crc ^ 0xFFFFFFFF
 

@@ -445,7 +445,7 @@ def test_inputs_are_refused(nested, layers, received, after):
     refused(
         nested,
         layers,
-        INVALID + "a layer that computes something, inputs cannot be "
+        INVALID + "a layer that computes something; inputs cannot be "
         f"penalized. Received: {received}, an input layer. Write the first "
         f"layer after it: {after!r}.",
     )
@@ -459,7 +459,7 @@ def test_the_layer_after_an_input_is_the_one_that_reads_it():
         refused(
             model,
             layers,
-            INVALID + "a layer that computes something, inputs cannot be "
+            INVALID + "a layer that computes something; inputs cannot be "
             f"penalized. Received: layers={layers!r}, an input layer. Write "
             "the first layer after it: 'on_b'.",
         )
@@ -470,7 +470,7 @@ def test_input_of_a_model_without_layers():
     refused(
         keras.Model(x, x),
         "x",
-        INVALID + "a layer that computes something, inputs cannot be "
+        INVALID + "a layer that computes something; inputs cannot be "
         "penalized. Received: layers='x', an input layer. The model has no "
         "layer after it.",
     )

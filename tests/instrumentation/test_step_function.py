@@ -793,7 +793,7 @@ def test_a_train_function_without_the_step_is_warned_of():
     model = WithoutStep(plain.inputs, plain.outputs)
     model = attach_penalty(model, "dense_4", l2=0.01)
     model.compile("sgd", "mse")
-    with pytest.warns(UserWarning, match="has not called `model.train_step`"):
+    with pytest.warns(UserWarning, match="did not call `model.train_step`"):
         fit(model, PenaltyMonitor(None))
 
 

@@ -357,8 +357,8 @@ def hub_decoder_inner():
         for name, value in x.items()
     }
     outputs = decoder(
-        inputs["sequence"],
-        inputs["memory"],
+        decoder_sequence=inputs["sequence"],
+        encoder_sequence=inputs["memory"],
         decoder_padding_mask=inputs["mask"],
         encoder_padding_mask=inputs["memory_mask"],
     )
@@ -440,8 +440,8 @@ def not_called(path, host, kind):
     return (
         "Invalid value received for argument `layers`. Expected a layer that "
         f"layer {host!r} (of type {kind}) calls. Received: {path!r} inside it, "
-        "which it holds but does not call, or in a function that was traced "
-        f"before. Target {host!r} itself or a layer that it calls"
+        "which it holds but does not call, or calls only in a function that "
+        f"was traced before. Target {host!r} itself or a layer that it calls"
     )
 
 
