@@ -54,18 +54,19 @@ class DeferredLosses(threading.local):
     Attributes:
         outside: Those outside of any stateless scope.
         inside: Whether the layer is being called.
-        entered_in: What the running call of the outermost layer, or the last
-            one, is traced into.
-        has_escaped: Whether the last call was traced into something else,
-            which may not be traced, and the call not be seen, again. What
-            Keras traces for shapes does not count: nothing keeps it.
+        has_escaped: Whether the last call was traced into something else
+            than the call of the outermost layer, which may not be traced, and
+            the call not be seen, again.
     """
 
     def __init__(self):
         self.outside: list[Call] = []
         self.inside: bool = False
-        self.entered_in: object = None
         self.has_escaped: bool = False
+        # What the last call of the outermost layer was traced into, and the
+        # stateless scope that it began in.
+        self._entered_in: object = None
+        self._entered_scope: Any = None
         self._of_scopes: MutableMapping[Any, list[Call]] = (
             weakref.WeakKeyDictionary()
         )
@@ -82,17 +83,22 @@ class DeferredLosses(threading.local):
 
     def enter(self) -> None:
         """Forget the calls: one of the outermost layer begins."""
-        self.entered_in = backend.running_trace()
-        # A new stateless scope starts without calls by itself.
-        if internals.stateless_scope() is None:
+        self._entered_in = backend.running_trace()
+        scope = internals.stateless_scope()
+        if scope is None:
+            # A new stateless scope starts without calls by itself.
             self.outside.clear()
+        self._entered_scope = None if scope is None else weakref.ref(scope)
 
     def add(self, call: Call) -> None:
         """Keep a call."""
-        call.has_escaped = call.trace != self.entered_in
-        if not internals.is_symbolic():
-            self.has_escaped = call.has_escaped and backend.is_traced_once()
         self.here().append(call)
+        scope = internals.stateless_scope()
+        entered = self._entered_scope and self._entered_scope()
+        if scope is entered:
+            # Else Keras traces a layer around for the shape of its outputs.
+            call.has_escaped = call.trace != self._entered_in
+            self.has_escaped = call.has_escaped and backend.is_traced_once()
 
     def in_reach(self, layer: Any) -> list[Call]:
         """The calls that the loss may be asked for here.

@@ -9,7 +9,7 @@ import keras
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.held_layers import is_graph_model
-from keras_actpen.attach.inner_specs import known_arguments
+from keras_actpen.attach.inner_specs import Arguments, known_arguments
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import recording
 
@@ -112,9 +112,6 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
     arguments = known_arguments(model)
     if arguments is None or not wrappers:
         return
-    # A `tf.function` of the user's own keeps its traces: with this size there
-    # is none of `fit`, and none for it.
-    args, kwargs = keras.tree.map_structure(_of_odd_size, arguments)
     called = _Called()
     attachments = [
         one.actpen
@@ -123,7 +120,7 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
     ]
     units = [dict(one.spec_units) for one in attachments]
     with recording(called):
-        _traced(model, args, kwargs)
+        _traced(model, arguments, 83)
     for one, before in zip(attachments, units, strict=True):
         # Other calls may have others.
         one.spec_units = before
@@ -144,7 +141,7 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
     if missing:
         seen = [(one.wrapped_layer, caller(one)) for one in missing]
         with internals.inner_calls_made_by(seen):
-            _traced(model, args, kwargs)
+            _traced(model, arguments, 89)
     if gone_round:
         (wrapper, *_) = gone_round
         raise ValueError(
@@ -158,17 +155,20 @@ def _try_out_model(model: keras.Model, layers: list[Layer]) -> None:
         )
 
 
-def _traced(
-    model: keras.Model, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _traced(model: keras.Model, arguments: Arguments, samples: int) -> None:
+    """Trace a model for so many samples.
+
+    A `tf.function` of the user's own, and JAX, keep traces by sizes: of this
+    one there is none yet, and `fit` needs none.
+    """
+
+    def resized(tensor: Any) -> Any:
+        if not isinstance(tensor, keras.KerasTensor) or not tensor.shape:
+            return tensor
+        return keras.KerasTensor((samples, *tensor.shape[1:]), tensor.dtype)
+
     # What is wrong its first call will tell.
     with warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
+        args, kwargs = keras.tree.map_structure(resized, arguments)
         internals.traced_spec(model, args, kwargs)
-
-
-def _of_odd_size(tensor: Any) -> Any:
-    """A symbolic tensor of another number of samples."""
-    if not isinstance(tensor, keras.KerasTensor) or not tensor.shape:
-        return tensor
-    return keras.KerasTensor((83, *tensor.shape[1:]), tensor.dtype)

@@ -41,7 +41,6 @@ from keras_actpen.internals.summary import NotedCount
 from keras_actpen.internals.tracing import (
     is_exporting,
     is_in_constructor,
-    is_symbolic,
     is_writing_keras_file,
     mask_of,
     output_spec,
@@ -87,7 +86,6 @@ __all__ = [
     "is_exporting",
     "is_in_constructor",
     "is_rematerialized",
-    "is_symbolic",
     "is_writing_keras_file",
     "load_pickled",
     "make_twin",

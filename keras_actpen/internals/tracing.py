@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras.src import backend as keras_backend
 from keras.src.backend.common import global_state
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
@@ -73,11 +72,6 @@ def _with_known_size(tensor: Tensor) -> Tensor:
         return tensor
     shape = tuple(83 if size is None else size for size in tensor.shape)
     return keras.KerasTensor(shape, tensor.dtype)
-
-
-def is_symbolic() -> bool:
-    """Whether running code is traced for nothing but shapes and dtypes."""
-    return in_symbolic_scope()
 
 
 def is_writing_keras_file() -> bool:
