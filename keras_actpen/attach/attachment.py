@@ -159,7 +159,7 @@ class Attachment:
         if self.terms and watched:
             self.calls.add(noted)
             if backend.differentiates_latest_first(watched.values()):
-                self._values_of(layer, noted)
+                self._compute(noted)
         if recorder is not None:
             values = functools.partial(self._values_of, layer, noted)
             with internals.own_losses(entry):
@@ -218,9 +218,12 @@ class Attachment:
 
     def enter(self) -> None:
         """Take note that a call of the outermost layer begins."""
-        self.calls.enter()
+        self._enter(backend.running_trace(), internals.stateless_scope())
+
+    def _enter(self, trace: object, scope: Any) -> None:
+        self.calls.enter(trace, scope)
         for layer in self.inner.values():
-            layer.actpen.enter()
+            layer.actpen._enter(trace, scope)
 
     def check(self, layer: keras.layers.Layer, watched: Watched) -> None:
         """Refuse tensors that do not suit the terms.
@@ -270,6 +273,10 @@ class Attachment:
         is_hidden = call.is_hidden and not backend.is_hidden_from_tapes()
         if is_hidden or backend.have_escaped(call.tensors, call.trace):
             raise recording.out_of_reach(layer)
+        return self._compute(call)
+
+    def _compute(self, call: Call) -> dict[str, Tensor]:
+        """The values of a call, computed once."""
         if call.values is None:
             with internals.own_losses(call.entry):
                 call.values = term_values(

@@ -35,6 +35,8 @@ def first_tensor(
     layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     """The first tensor that a layer is called on and that is no mask."""
+    if args and is_tensor(args[0]):  # nearly all calls
+        return args[0]
     tensors = [
         one
         for name, value in by_name(layer, args, kwargs).items()

@@ -81,10 +81,14 @@ class DeferredLosses(threading.local):
             return self.outside
         return self._of_scopes.setdefault(scope, [])
 
-    def enter(self) -> None:
-        """Forget the calls: one of the outermost layer begins."""
-        self._entered_in = backend.running_trace()
-        scope = internals.stateless_scope()
+    def enter(self, trace: object, scope: Any) -> None:
+        """Forget the calls: one of the outermost layer begins.
+
+        Args:
+            trace: What it is traced into.
+            scope: The stateless scope that it begins in, or None.
+        """
+        self._entered_in = trace
         if scope is None:
             # A new stateless scope starts without calls by itself.
             self.outside.clear()

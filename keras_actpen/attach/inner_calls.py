@@ -10,7 +10,6 @@ from keras import ops
 
 from keras_actpen import backend, internals
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.call_arguments import first_tensor
 from keras_actpen.attach.capture import (
     Watched,
     observed_call,
@@ -200,7 +199,6 @@ def watched_by(listener: Listener, around: MasksAround) -> list[Watched]:
         return [_of_all_steps(listener, specs, around.steps, stepped_by)]
     found = []
     for call in listener.calls:
-        received = first_tensor(root, call.args, call.kwargs)
         seen = watched_at(
             specs,
             root,
@@ -211,7 +209,7 @@ def watched_by(listener: Listener, around: MasksAround) -> list[Watched]:
         )
         found.append(
             {
-                spec: around.masked(tensors, received)
+                spec: around.masked(tensors, root, call.args, call.kwargs)
                 for spec, tensors in seen.items()
             }
         )

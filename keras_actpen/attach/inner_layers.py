@@ -1,5 +1,6 @@
 """The layers inside a layer, by their paths."""
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class InnerLayer:
     aliases: tuple[str, ...]
     parents: tuple[Layer, ...]
 
-    @property
+    @functools.cached_property
     def stepped_by(self) -> Layer | None:
         """The layer on the way that calls what is in it step by step."""
         for parent in self.parents:

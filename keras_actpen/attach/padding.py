@@ -67,22 +67,35 @@ class MasksAround:
             internals.mask_of(first) if padding is None else padding
         )
         self._rank = len(first.shape)
-        given = by_name(layer, args, kwargs)
         # KerasHub's decoders are called on `encoder_sequence` too, whose mask
         # is `encoder_padding_mask`.
-        self._others: list[tuple[Any, Tensor | None]] = [
-            (value, given.get(f"{name.removesuffix('sequence')}padding_mask"))
-            for name, value in given.items()
-            if name.endswith("_sequence") and value is not first
-        ]
+        self._others: list[tuple[Any, Tensor | None]] = []
+        if len(args) > 1 or "encoder_sequence" in kwargs:
+            given = by_name(layer, args, kwargs)
+            self._others = [
+                (value, given.get(name.replace("sequence", "padding_mask")))
+                for name, value in given.items()
+                if name.endswith("_sequence") and value is not first
+            ]
 
-    def masked(self, tensors: MaskedTensors, received: Tensor) -> MaskedTensors:
+    def masked(
+        self,
+        tensors: MaskedTensors,
+        layer: keras.layers.Layer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> MaskedTensors:
         """Tensors of a call inside the layer, with its mask where that fits.
 
         Args:
             tensors: The tensors, each with its own mask or None.
-            received: What the call is made on.
+            layer: The layer inside.
+            args: Arguments of the call.
+            kwargs: Keyword arguments of the call.
         """
+        if self.steps is None and not self._others:
+            return tensors
+        received = first_tensor(layer, args, kwargs)
         padding = self.steps
         for value, mask in self._others:
             if value is received:

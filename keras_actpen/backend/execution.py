@@ -96,6 +96,8 @@ def running_trace() -> object:
     if keras.backend.backend() == "jax":
         return get_opaque_trace_state()
     if keras.backend.backend() == "torch":
+        # Where torch makes a graph nothing lies in between, and this cannot
+        # be asked.
         return None if is_traced() else maybe_current_level()
     graph = running_graph()
     # Weakly, as JAX does: a layer remembers its last trace.

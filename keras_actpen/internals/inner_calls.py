@@ -1,7 +1,6 @@
 """Seeing the calls of layers that another layer makes in its own call."""
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -90,7 +89,6 @@ def _take_away(layer: keras.layers.Layer) -> None:
 def _seen(
     layer: keras.layers.Layer, method: Callable[..., Any]
 ) -> Callable[..., Any]:
-    @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         callers = _running.callers.get(id(layer))
         if not callers or id(layer) in _running.within:
@@ -101,6 +99,9 @@ def _seen(
         finally:
             _running.within.discard(id(layer))
 
+    # All that signatures are read from; `functools.wraps` would copy more, at
+    # each call of the layer around.
+    call.__wrapped__ = method
     return call
 
 

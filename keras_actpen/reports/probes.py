@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from keras_actpen import backend
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.call_arguments import first_tensor, received
+from keras_actpen.attach.call_arguments import received
 from keras_actpen.attach.capture import (
     only_tapped,
     tapped_activation,
@@ -164,8 +164,7 @@ class Probe:
         if stepped_by is not None:
             mask = step_mask(around.steps, stepped_by, step)
             return [(x, mask) for x, _ in seen]
-        given = first_tensor(self.layer, *call[1:3])
-        return around.masked(seen, given)
+        return around.masked(seen, self.layer, *call[1:3])
 
 
 def _noting(plain: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
