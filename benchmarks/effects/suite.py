@@ -7,6 +7,7 @@ from benchmarks.effects.experiments import Experiment
 from benchmarks.effects.logits import CONFIDENCE, Z_LOSS
 from benchmarks.effects.quantization import QUANTIZATION
 from benchmarks.effects.sequence import SEQUENCE
+from benchmarks.effects.settling import SETTLING
 from benchmarks.effects.sparsity import SPARSITY
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -20,5 +21,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         SEQUENCE,
         QUANTIZATION,
         CONTROL,
+        SETTLING,
     )
 }

@@ -24,6 +24,7 @@ from benchmarks.effects.claims import (
 )
 from benchmarks.effects.groups import Spread, grouped
 from benchmarks.effects.report import Findings
+from benchmarks.effects.settling import moves_until_settled
 from benchmarks.effects.suite import EXPERIMENTS
 from benchmarks.effects.trials import NONE, Effort, Row
 
@@ -77,8 +78,9 @@ def test_experiment_yields_finite_rows(name, monkeypatch):
     # each in a process as large as this.
     monkeypatch.setattr(gc, "collect", lambda generation=2: 0)
     experiment = EXPERIMENTS[name]
-    # The controller's strengths are its targets, with claims about each.
-    strengths = None if name == "control" else 1
+    # The strengths of controllers are targets or starts, with claims of each.
+    moves = name.startswith(("control", "settling"))
+    strengths = None if moves else 1
     rows = list(experiment.run(replace(TINY, strengths=strengths)))
     arms = {row.arm for row in rows}
     assert rows[0].arm == NONE
@@ -100,6 +102,20 @@ def test_experiment_yields_finite_rows(name, monkeypatch):
         assert math.isfinite(claim.low) or math.isfinite(claim.high)
         if claim.strength is not None:
             assert (claim.arm, claim.strength) in groups
+
+
+def test_moves_until_settled():
+    away = [0.0, 10.0, 40.0, 30.0, 10.0]
+    settled = [20.0] * 10
+    # Even the mean of 10 and four times 20 is off: it is 18.
+    assert moves_until_settled(away + settled, 20.0) == len(away) + 5
+    assert moves_until_settled(settled, 20.0) == 5
+    # Not settled.
+    assert moves_until_settled(settled + away, 20.0) == 16
+    assert moves_until_settled([20.0], 20.0) == 2
+    # The mean of five evens out noise.
+    noisy = [16.0, 24.0, 20.0, 16.0, 24.0] * 3
+    assert moves_until_settled(noisy, 20.0) == 5
 
 
 def test_trainings_start_from_the_same_weights():
