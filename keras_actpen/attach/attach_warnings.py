@@ -30,11 +30,15 @@ def warn_of_frozen(
     frozen = frozen_layers(model, layers, spec)
     # A model without any weights is used for its outputs and never trained.
     if frozen and model.weights:
+        others, or_else = "", ""
+        if not spec.is_weight:
+            others = " or on one in front of it"
+            or_else = ", or penalize a layer behind one that is trainable"
         warnings.warn(
             f"The penalty on {listed(frozen)} changes no weight: nothing that "
             "it depends on is trainable. Before you train, set `trainable = "
-            "True` on the layer or on one in front of it, or penalize a layer "
-            "behind one that is trainable.",
+            f"True` on the layer{others} and compile the model again"
+            f"{or_else}.",
             stacklevel=_STACKLEVEL,
         )
 

@@ -117,7 +117,8 @@ def no_match(
 ) -> ValueError:
     """The error of an entry that matches nothing."""
     paths = [ref.path for ref in available]
-    near = _near_misses([*available, *inside], entry)
+    suited = [ref for ref in inside if not _is_in_a_loop(ref)]
+    near = _near_misses([*available, *suited], entry)
     advice = f"Did you mean {' or '.join(near)}? " if near else ""
     if paths:
         advice += f"The paths of its layers are: {listed(paths)}."
@@ -128,6 +129,12 @@ def no_match(
         f"{received}, which matches none",
         advice,
     )
+
+
+def _is_in_a_loop(ref: LayerRef) -> bool:
+    """Whether a layer is the cell of an RNN, which cannot be penalized."""
+    stepped_by = ref.inner.stepped_by if ref.inner is not None else None
+    return isinstance(stepped_by, keras.layers.RNN) and not stepped_by.unroll
 
 
 def _full(kind: type) -> str:
@@ -163,4 +170,6 @@ def _near_misses(available: list[LayerRef], entry: Any) -> list[str]:
     for text in wanted:
         close = difflib.get_close_matches(text.lower(), targets)
         near += [targets[key] for key in close]
+    if not near and not isinstance(entry, type):
+        near = [path for name, path in targets.items() if wanted[-1] in name]
     return list(dict.fromkeys(near))[:3]

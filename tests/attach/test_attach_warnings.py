@@ -6,7 +6,7 @@ import warnings
 import keras
 import pytest
 from keras import layers
-from models import FEATURES, nested, sequential, subclassed
+from models import FEATURES, functional, nested, sequential, subclassed
 
 from keras_actpen import (
     attach_penalty,
@@ -31,8 +31,8 @@ def frozen(paths):
     return [
         f"The penalty on {paths} changes no weight: nothing that it depends on "
         "is trainable. Before you train, set `trainable = True` on the layer "
-        "or on one in front of it, or penalize a layer behind one that is "
-        "trainable."
+        "or on one in front of it and compile the model again, or penalize a "
+        "layer behind one that is trainable."
     ]
 
 
@@ -44,6 +44,16 @@ def frozen_encoder():
 
 def attaching(model, *args, **kwargs):
     return lambda: [attach_penalty(model, *args, **kwargs)]
+
+
+def test_a_frozen_weight():
+    model = functional()
+    model.get_layer("dense_4").trainable = False
+    assert warned(attaching(model, "dense_4", l2=0.1, on="kernel")) == [
+        "The penalty on 'dense_4' changes no weight: nothing that it depends on "
+        "is trainable. Before you train, set `trainable = True` on the layer "
+        "and compile the model again."
+    ]
 
 
 def test_frozen_layers():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
 
-from keras_actpen import PenalizedLayer
+from keras_actpen import PenalizedLayer, attach_penalty
 from keras_actpen.attach import select as select_module
 from keras_actpen.attach.held_layers import is_graph_model
 from keras_actpen.attach.layer_refs import layer_refs
@@ -667,3 +667,15 @@ def test_anything_selects_or_is_refused(nested, layers):
         r".+\. Received: layers.+"
     )
     assert bool(found) != bool(re.fullmatch(refusal, message, re.DOTALL))
+
+
+def test_what_is_meant_inside_a_wrapper():
+    inputs = keras.Input((4, 3))
+    wrapped = kl.Bidirectional(kl.LSTM(2, name="lstm"), name="both")
+    model = keras.Model(inputs, kl.Dense(2)(wrapped(inputs)))
+    with pytest.raises(ValueError, match="matches none") as caught:
+        attach_penalty(model, "lstm", l2=0.1)
+    # Not the cells, which cannot be penalized.
+    assert (
+        "Did you mean 'both/forward_layer' or 'both/backward_layer'? "
+    ) in str(caught.value)
