@@ -51,8 +51,8 @@ def test_a_frozen_weight():
     model.get_layer("dense_4").trainable = False
     assert warned(attaching(model, "dense_4", l2=0.1, on="kernel")) == [
         "The penalty on 'dense_4' changes no weight: nothing that it depends "
-        "on is trainable. Before you train, set `trainable = True` on the layer "
-        "and compile the model again."
+        "on is trainable. Before you train, set `trainable = True` on the "
+        "layer and compile the model again."
     ]
 
 
