@@ -7,6 +7,7 @@ import keras
 
 from keras_actpen import backend
 from keras_actpen.callbacks.dead_units import OnDeadUnits, tell_dead_units
+from keras_actpen.callbacks.ownership import is_moved
 from keras_actpen.callbacks.penalty_scheduler import steps_done
 from keras_actpen.instrumentation.instrumented_steps import (
     EveryNthStep,
@@ -213,6 +214,13 @@ class MonitoredFit:
                 recorded["train"].snapshots,
                 self._session.checks.facts_of_epoch(),
             )
+            # What another callback keeps small needs no larger coefficient.
+            findings = [
+                one
+                for one in findings
+                if one.kind != "negligible"
+                or not is_moved(self._session.layers[one.path])
+            ]
             if self._runs is not None:
                 self._write_epoch(epoch, logs, recorded, findings)
         if self._runs is not None:

@@ -63,6 +63,11 @@ def owns(ref: TermRef, callback: keras.callbacks.Callback, step: int) -> bool:
     return callback in owners and owners[callback] == max(started, default=-1)
 
 
+def is_moved(layer: PenalizedLayer) -> bool:
+    """Whether a callback moves a coefficient of a layer."""
+    return any(_owners.get(layer, {}).values())
+
+
 def release(
     refs: Sequence[TermRef], callback: keras.callbacks.Callback
 ) -> None:

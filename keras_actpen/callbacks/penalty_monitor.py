@@ -99,9 +99,9 @@ class PenaltyMonitor(CopyableCallback):
             `"saturated"`, half of the activations or more close to a bound of
             tanh, sigmoid and the like; `"dominating"`, half of the loss or
             more is the layer's penalty; `"negligible"`, less than 0.0001 of it
-            is, but not 0 (not judged in the first epoch, nor where units are
-            dead). The thresholds of the last four are shares. Without
-            statistics only the terms are judged.
+            is, but not 0 (not in the first epoch, nor where units are dead or
+            a callback moves the coefficient). The last four thresholds are
+            shares. Without statistics only the terms are judged.
         on_finding: Function `f(finding, model)` that is called with every
             `Finding`, once per epoch or, for the first three kinds, once; it
             may set `model.stop_training = True`.

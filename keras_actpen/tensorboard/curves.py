@@ -1,5 +1,6 @@
 """What a monitor has written of a training, read back."""
 
+import glob
 import os
 import re
 from collections.abc import Mapping
@@ -34,11 +35,20 @@ def read_series(log_dir: str | os.PathLike[str], run: str | None) -> Series:
     log_dir = os.fspath(log_dir)
     directory = os.path.join(log_dir, run or last_run(log_dir), "train")
     if not os.path.isdir(directory):
+        pattern = os.path.join(glob.escape(log_dir), "**", "actpen*", "train")
+        others = [
+            os.path.dirname(os.path.dirname(one))
+            for one in sorted(glob.glob(pattern, recursive=True))
+        ]
+        there = ""
+        if others:
+            found = ", ".join(map(repr, dict.fromkeys(others)))
+            there = f". There are trainings in {found}"
         raise ValueError(
             "Invalid value received for argument `source`. Expected the log "
             "directory of a training with PenaltyMonitor. Received: "
             f"{log_dir!r}, in which there is no "
-            f"{os.path.relpath(directory, log_dir)!r}"
+            f"{os.path.relpath(directory, log_dir)!r}{there}"
         )
     # 0: all points, not a sample of them.
     accumulator = EventAccumulator(directory, size_guidance={"tensors": 0})

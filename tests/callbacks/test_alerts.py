@@ -16,6 +16,7 @@ from models import QUICK, data, nested, sequential
 from keras_actpen import (
     Finding,
     PenaltyMonitor,
+    PenaltyScheduler,
     attach_penalty,
     backend,
     penalized_layers,
@@ -276,6 +277,19 @@ def test_negligible_from_the_second_epoch_on():
         ]
         assert found.pop() == ("negligible", pytest.approx(share, rel=1e-6))
         assert not found
+
+
+def test_a_coefficient_that_is_moved_is_not_negligible():
+    """A warm-up, or a controller, keeps it small on purpose."""
+    model = attach_penalty(sequential(), "dense_4", l2=1.0)
+    model.compile("sgd", "mse", **QUICK)
+    callbacks = [
+        PenaltyScheduler(lambda step: 1e-9),
+        PenaltyMonitor(None, alerts=("negligible",)),
+    ]
+    model.fit(*data(), epochs=3, callbacks=callbacks, verbose=0)
+    with pytest.warns(UserWarning, match="raise its coefficient"):
+        model.fit(*data(), epochs=3, callbacks=callbacks[1:], verbose=0)
 
 
 def test_a_penalty_that_is_off_is_not_negligible():

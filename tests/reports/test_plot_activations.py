@@ -228,6 +228,15 @@ def test_no_log_directory(tmp_path):
         "directory of a training with PenaltyMonitor. Received: "
         f"{str(tmp_path)!r}, in which there is no 'actpen/train'"
     )
+    # That of a sweep has its trainings one level below.
+    for name in ("first", "second [1]"):
+        (tmp_path / name / "actpen" / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match="There are trainings in") as caught:
+        plot_activations(tmp_path)
+    assert str(caught.value).endswith(
+        f". There are trainings in {str(tmp_path / 'first')!r}, "
+        f"{str(tmp_path / 'second [1]')!r}"
+    )
 
 
 def test_no_such_layer(log_dir):
