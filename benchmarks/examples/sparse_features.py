@@ -3,7 +3,7 @@
 One reads the hidden Dense of a CNN that knows digits, one the middle block
 of a KerasHub GPT-2 with random weights that reads Python's own manual. Each
 is trained twice from the same weights on the same batches: with
-`attach_penalty` and `PenaltyScheduler`, and as a model of one's own that adds
+`attach_penalty` and `PenaltyScheduler`, and as a model whose own `call` adds
 the penalty to its loss. The last row is how far apart the two are in any
 weight, in the loss of any epoch and in all rows above.
 """
