@@ -115,7 +115,7 @@ class EventWriter:
         values = list(values)
         for value in values:
             if value.tag in self._described:
-                value.metadata.ClearField("summary_description")
+                events.shorten(value)
         added = record(events.event(values, step, wall_time))
         if len(self._pending) + len(added) <= capacity:
             self._pending += added

@@ -161,6 +161,18 @@ def plugin_tensor(
     return Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
+def shorten(value: Value) -> None:
+    """Leave out what readers keep from the first value of a tag in a file.
+
+    That is all metadata of a point of a curve, which are many. Other kinds
+    keep their plugin's name: not all readers remember it.
+    """
+    if value.metadata.plugin_data.plugin_name == scalar_metadata.PLUGIN_NAME:
+        value.ClearField("metadata")
+    else:
+        value.metadata.ClearField("summary_description")
+
+
 def header_event(wall_time: float) -> bytes:
     """The serialized event that every event file starts with."""
     source = event_pb2.SourceMetadata(writer=__name__)

@@ -6,6 +6,7 @@ with serve("logs") as url:
     tab.lines("Zeros and dead units")
 """
 
+import contextlib
 import json
 import urllib.parse
 import urllib.request
@@ -63,6 +64,13 @@ _RECT = """([part, of, row, column]) => {
   const map = typeof found[of] === "function" ? found[of]()[0] : found[of];
   return map.rectOf(row, column);
 }"""
+# The heat maps draw in the frames after they got their size, charts too.
+_IS_DRAWN = """() => new Promise(resolve => {
+  const isDrawn = () => [...document.querySelectorAll(".chart")].every(
+    e => !e.clientWidth || e.hasAttribute("_echarts_instance_"));
+  requestAnimationFrame(() => requestAnimationFrame(
+    () => resolve(isDrawn())));
+})"""
 
 
 class ActivationsTab:
@@ -90,10 +98,15 @@ class ActivationsTab:
         if TENSORBOARDS_OWN not in message.text:
             self.said.append(f"{message.type}: {message.text}")
 
+    def check_console(self) -> None:
+        """Whatever the console has said fails the test."""
+        said, self.said = self.said, []
+        assert said == []
+
     def close(self) -> None:
-        """Close the page; whatever the console said fails the test."""
+        """Close the page, and check the console."""
         self.page.close()
-        assert self.said == []
+        self.check_console()
 
     def address(self, **state: Any) -> str:
         """The deep link to a state."""
@@ -121,8 +134,7 @@ class ActivationsTab:
         )
         self.frame.wait_for_selector("main section.panel")
         self.frame.wait_for_selector(".loading", state="detached")
-        # Charts are drawn once their element has a size.
-        self.page.wait_for_timeout(300)
+        self.until(lambda: self.frame.evaluate(_IS_DRAWN))
 
     def until(self, holds: Callable[[], Any]) -> None:
         """Wait until something holds."""
@@ -131,6 +143,12 @@ class ActivationsTab:
                 return
             self.page.wait_for_timeout(100)
         raise AssertionError(f"It did not come true within {SECONDS} seconds.")
+
+    def expect(self, read: Callable[[], Any], expected: Any) -> None:
+        """Wait until something is what it should be; a difference fails."""
+        with contextlib.suppress(AssertionError):
+            self.until(lambda: read() == expected)
+        assert read() == expected
 
     def panel(self, title: str) -> Locator:
         """A panel by its title."""

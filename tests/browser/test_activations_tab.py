@@ -55,11 +55,18 @@ def url(request, log_dir):
         yield address
 
 
-@pytest.fixture
-def tab(browser, url):
+@pytest.fixture(scope="module")
+def open_tab(browser, url):
+    """One for all tests: a new one would load TensorBoard anew, in seconds."""
     tab = ActivationsTab(browser, url)
     yield tab
     tab.close()
+
+
+@pytest.fixture
+def tab(open_tab):
+    yield open_tab
+    open_tab.check_console()
 
 
 def test_the_loss(tab):
@@ -109,11 +116,10 @@ def test_what_the_loss_is_made_of(tab):
     np.testing.assert_allclose(task, 1 - total, rtol=1e-6)
     tab.panel(title).get_by_role("button", name="value").click()
     tab.panel(title).get_by_role("button", name="validation").click()
-    tab.page.wait_for_timeout(500)
-    (chart,) = tab.lines(title)
-    assert chart["lines"] == {
+    values = {
         name: tab.scalars(VALIDATION, f"penalty/{name}") for name in TERMS
     }
+    tab.expect(lambda: tab.lines(title)[0]["lines"], values)
     assert tab.state()["terms"] == "value"
 
 
@@ -132,8 +138,7 @@ def test_the_smallest_of_many_terms_are_one_band_that_opens(tab):
     np.testing.assert_allclose(others, np.sum(hidden, axis=0), rtol=1e-6)
     assert max(v[-1] for v in hidden) <= min(v[-1] for v in shown.values())
     tab.panel(title).get_by_role("button", name="4 others").click()
-    tab.page.wait_for_timeout(300)
-    assert tab.lines(title)[0]["lines"] == every
+    tab.expect(lambda: tab.lines(title)[0]["lines"], every)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +148,11 @@ def test_layers_by_epochs(tab, statistic):
     tab.open(run=STRONG)
     chosen = f"activation.{statistic}"
     tab.panel("Layers by epochs").locator("select").select_option(chosen)
-    tab.page.wait_for_timeout(500)
+    values = [tab.scalars(STRONG, f"{chosen}/{path}") for path in PATHS]
+    tab.expect(lambda: tab.maps("maps")[0]["values"], values)
     (shown,) = tab.maps("maps")
     assert shown["labels"] == PATHS
     assert shown["steps"] == list(range(EPOCHS))
-    assert shown["values"] == [
-        tab.scalars(STRONG, f"{chosen}/{path}") for path in PATHS
-    ]
 
 
 def test_penalties_by_epochs(tab):
@@ -184,8 +187,8 @@ def test_colors_can_be_logarithmic(tab):
     panel = tab.panel("Layers by epochs")
     means = np.array(tab.maps("maps")[0]["values"])
     panel.get_by_role("button", name="log").click()
-    tab.page.wait_for_timeout(300)
-    assert tab.maps("maps")[0]["range"] == [means.min(), means.max()]
+    extent = [means.min(), means.max()]
+    tab.expect(lambda: tab.maps("maps")[0]["range"], extent)
     assert tab.state()["scale"] == "log"
 
 
@@ -292,9 +295,8 @@ def test_the_table_of_layers(tab):
     assert column(tab, 7) == [f"{100 * zero:.0f} %" for zero in zeros]
     panel.get_by_role("button", name="zeros").click()
     tab.until(lambda: tab.state().get("sort") == "zero_fraction")
-    tab.page.wait_for_timeout(200)
     order = np.argsort(-np.array(zeros), kind="stable")
-    assert column(tab, 2) == [PATHS[index] for index in order]
+    tab.expect(lambda: column(tab, 2), [PATHS[index] for index in order])
     assert (
         panel.locator("th[aria-sort=descending]")
         .inner_text()
@@ -380,7 +382,9 @@ def test_the_scatter_has_no_shares_below_zero(tab):
     assert least == 0
 
 
-def test_dark_mode(tab):
+def test_dark_mode(browser, url):
+    # A page of its own, as TensorBoard remembers it.
+    tab = ActivationsTab(browser, url)
     tab.open(run=STRONG)
     body = "() => getComputedStyle(document.documentElement).backgroundColor"
     light = tab.frame.evaluate(body)
@@ -395,3 +399,4 @@ def test_dark_mode(tab):
         .getOption().series[0].lineStyle.color;
     }"""
     tab.until(lambda: tab.frame.evaluate(color) == "#56b4e9")
+    tab.close()

@@ -73,11 +73,18 @@ def url(request, log_dir):
         yield address
 
 
-@pytest.fixture
-def tab(browser, url):
+@pytest.fixture(scope="module")
+def open_tab(browser, url):
+    """One for all tests: a new one would load TensorBoard anew, in seconds."""
     tab = ActivationsTab(browser, url)
     yield tab
     tab.close()
+
+
+@pytest.fixture
+def tab(open_tab):
+    yield open_tab
+    open_tab.check_console()
 
 
 def test_curves_of_a_layer(tab):
@@ -120,9 +127,10 @@ def test_curves_of_a_layer(tab):
     (other,) = tab.lines("Other statistics")
     assert other["lines"]["min"] == of(RUN, "activation.min/head/hidden")
     tab.panel("Other statistics").locator("select").select_option("max")
-    tab.page.wait_for_timeout(500)
-    (other,) = tab.lines("Other statistics")
-    assert other["lines"]["max"] == of(RUN, "activation.max/head/hidden")
+    tab.expect(
+        lambda: tab.lines("Other statistics")[0]["lines"].get("max"),
+        of(RUN, "activation.max/head/hidden"),
+    )
 
 
 def test_what_is_penalized_of_a_layer(tab):
@@ -150,9 +158,10 @@ def test_another_place_of_a_layer(tab):
     tab.open(**HIDDEN)
     measured = tab.panel("Layer").get_by_label("Measured")
     measured.select_option("preactivation head/hidden")
-    tab.page.wait_for_timeout(500)
-    mean = tab.scalars(RUN, "preactivation.mean/head/hidden")
-    assert tab.lines("Size of the activations")[0]["lines"]["mean"] == mean
+    tab.expect(
+        lambda: tab.lines("Size of the activations")[0]["lines"]["mean"],
+        tab.scalars(RUN, "preactivation.mean/head/hidden"),
+    )
 
 
 def test_percentiles_are_those_of_the_histogram_with_zeros(tab, written):
@@ -219,11 +228,11 @@ def test_units_are_sorted_by_their_last_rate(tab, written):
     tab.open(**HIDDEN)
     panel = tab.panel("Firing rate of every unit")
     panel.get_by_role("button", name="by last rate").click()
-    tab.page.wait_for_timeout(500)
-    (shown,) = tab.maps("units")
     rates = rates_written(written, RUN)
-    order = [int(label) for label in shown["labels"]]
-    assert order == list(np.argsort(-rates[-1], kind="stable"))
+    order = list(np.argsort(-rates[-1], kind="stable"))
+    labels = [str(unit) for unit in order]
+    tab.expect(lambda: tab.maps("units")[0]["labels"], labels)
+    (shown,) = tab.maps("units")
     np.testing.assert_array_equal(np.array(shown["values"]), rates.T[order])
     at = tab.cell("Firing rate of every unit", "units", "maps", 0, 3)
     tab.page.mouse.move(*at)
