@@ -14,7 +14,7 @@ from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.instrumentation.term_totals import TermKey
-from keras_actpen.statistics.activation_statistics import BUCKETS, histogram
+from keras_actpen.statistics.histograms import BUCKETS, histogram
 from keras_actpen.statistics.since_fired import Fired
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.statistics.batch_elements import BUCKETS, Elements
+from keras_actpen.statistics.batch_elements import Elements
 from keras_actpen.statistics.device_state import (
     DeviceState,
     add_to_words,
@@ -22,6 +22,7 @@ from keras_actpen.statistics.device_state import (
     state_variable,
     total,
 )
+from keras_actpen.statistics.histograms import BUCKETS, histogram
 from keras_actpen.statistics.moments import Moments
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
@@ -237,32 +238,24 @@ def _merged(
     replicas: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
 ) -> StatisticsSnapshot:
     """What all replicas have seen of one watched tensor."""
-    snapshot = functools.reduce(
-        StatisticsSnapshot.merge,
-        (_snapshot(*replica) for replica in replicas),
-    )
     # The replicas share their edges.
-    measures = Measures(*replicas[0][0].astype("float64"))
+    measures = Measures(*replicas[0][0].tolist())
     buckets = sum(counts[_WORDS:].astype("int64") for _, counts, _ in replicas)
-    return dataclasses.replace(
-        snapshot,
-        histogram=histogram(measures.first_edge, measures.last_edge, buckets),
+    rows = histogram(measures.first_edge, measures.last_edge, buckets)
+    return functools.reduce(
+        StatisticsSnapshot.merge,
+        (_snapshot(*replica, rows) for replica in replicas),
     )
-
-
-def histogram(low: float, high: float, buckets: np.ndarray) -> np.ndarray:
-    """Rows of left edge, right edge and count, none if nothing is counted."""
-    if not buckets.any():
-        return np.zeros((0, 3))
-    edges = np.linspace(low, high, BUCKETS + 1)
-    return np.stack([edges[:-1], edges[1:], buckets], axis=1)
 
 
 def _snapshot(
-    measures: np.ndarray, counts: np.ndarray, fired: np.ndarray | None
+    measures: np.ndarray,
+    counts: np.ndarray,
+    fired: np.ndarray | None,
+    rows: np.ndarray,
 ) -> StatisticsSnapshot:
-    """What one replica has seen of one watched tensor, its histogram apart."""
-    seen = Measures(*measures.astype("float64").tolist())
+    """What one replica has seen of one watched tensor, and all histograms."""
+    seen = Measures(*measures.tolist())
     counted = Counts(*read_words(counts[:_WORDS].reshape(2, -1)).tolist())
     return StatisticsSnapshot(
         count=counted.finite,
@@ -273,4 +266,5 @@ def _snapshot(
         zeros=counted.zeros,
         nonfinite=counted.nonfinite,
         fired=None if fired is None else fired.astype("float64"),
+        histogram=rows,
     )

@@ -10,8 +10,7 @@ from keras_actpen.statistics.device_state import (
     counted_elements,
     total,
 )
-
-BUCKETS = 30  # TensorBoard's own number.
+from keras_actpen.statistics.histograms import BUCKETS
 
 
 class Elements:

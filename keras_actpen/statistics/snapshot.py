@@ -67,7 +67,7 @@ class StatisticsSnapshot:
             return None
         return self.fired / (elements / len(self.fired))
 
-    @property
+    @functools.cached_property
     def dead_window(self) -> float:
         """Number of positions that units are called dead by, or NaN."""
         if self.since_fired is not None:
@@ -78,7 +78,7 @@ class StatisticsSnapshot:
             return math.nan
         return float(window) if window else math.nan
 
-    @property
+    @functools.cached_property
     def dead_units(self) -> np.ndarray | None:
         """For each unit whether it is dead, `None` if that is not known."""
         if math.isnan(self.dead_window):

@@ -31,7 +31,6 @@ Value = summary_pb2.Summary.Value
 
 # The largest float32.
 _LARGEST = float(np.finfo(np.float32).max)
-_NO_AXES = tensor_shape_pb2.TensorShapeProto()
 
 
 def scalar(tag: str, value: float, description: str = "") -> Value:
@@ -51,7 +50,7 @@ def scalar(tag: str, value: float, description: str = "") -> Value:
     # several times as long.
     tensor = tensor_pb2.TensorProto(
         dtype=types_pb2.DT_FLOAT,
-        tensor_shape=_NO_AXES,
+        tensor_shape=_shape_proto(()),
         float_val=[value],
     )
     return Value(tag=tag, metadata=_scalar_metadata(description), tensor=tensor)
@@ -94,9 +93,16 @@ def histogram(tag: str, buckets: np.ndarray, description: str = "") -> Value:
             "edges and counts; count NaN and infinities apart. Received: "
             f"buckets={buckets.tolist()}"
         )
+    metadata = _histogram_metadata(description)
+    return Value(tag=tag, metadata=metadata, tensor=_numeric_tensor(buckets))
+
+
+@functools.cache
+def _histogram_metadata(description: str) -> summary_pb2.SummaryMetadata:
+    """What says that a value is a histogram."""
     metadata = histogram_metadata.create_summary_metadata(None, description)
     metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
-    return Value(tag=tag, metadata=metadata, tensor=_numeric_tensor(buckets))
+    return metadata
 
 
 def text(tag: str, markdown: str, description: str = "") -> Value:
@@ -151,14 +157,22 @@ def plugin_tensor(
     Returns:
         A `Summary.Value` of that plugin.
     """
-    metadata = summary_pb2.SummaryMetadata(
+    metadata = _plugin_metadata(plugin, description)
+    is_text = isinstance(data, str)
+    tensor = string_tensor(data) if is_text else _numeric_tensor(data)
+    return Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+@functools.cache
+def _plugin_metadata(
+    plugin: str, description: str
+) -> summary_pb2.SummaryMetadata:
+    """What says that a value is a custom plugin's."""
+    return summary_pb2.SummaryMetadata(
         summary_description=description,
         plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=plugin),
         data_class=summary_pb2.DATA_CLASS_TENSOR,
     )
-    is_text = isinstance(data, str)
-    tensor = string_tensor(data) if is_text else _numeric_tensor(data)
-    return Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
 def shorten(value: Value) -> None:
@@ -167,7 +181,7 @@ def shorten(value: Value) -> None:
     That is all metadata of a point of a curve, which are many. Other kinds
     keep their plugin's name: not all readers remember it.
     """
-    if value.metadata.plugin_data.plugin_name == scalar_metadata.PLUGIN_NAME:
+    if value.metadata.data_class == summary_pb2.DATA_CLASS_SCALAR:
         value.ClearField("metadata")
     else:
         value.metadata.ClearField("summary_description")
@@ -209,9 +223,21 @@ def string_tensor(
 
 def _numeric_tensor(data: np.ndarray) -> tensor_pb2.TensorProto:
     """A tensor of numbers, for which make_tensor_proto takes far longer."""
-    axes = [tensor_shape_pb2.TensorShapeProto.Dim(size=n) for n in data.shape]
     return tensor_pb2.TensorProto(
-        dtype=dtypes.as_dtype(data.dtype).as_datatype_enum,
-        tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=axes),
+        dtype=_data_type(data.dtype),
+        tensor_shape=_shape_proto(data.shape),
         tensor_content=data.tobytes(),
     )
+
+
+@functools.cache
+def _data_type(dtype: np.dtype) -> int:
+    """How protos call a dtype."""
+    return dtypes.as_dtype(dtype).as_datatype_enum
+
+
+@functools.lru_cache(1024)
+def _shape_proto(shape: tuple[int, ...]) -> tensor_shape_pb2.TensorShapeProto:
+    """A shape as protos have it."""
+    axes = [tensor_shape_pb2.TensorShapeProto.Dim(size=n) for n in shape]
+    return tensor_shape_pb2.TensorShapeProto(dim=axes)

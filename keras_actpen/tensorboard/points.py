@@ -8,6 +8,7 @@ import numpy as np
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.statistics import optional
+from keras_actpen.statistics.histograms import histogram_of
 from keras_actpen.statistics.snapshot import DEFINITIONS, StatisticsSnapshot
 from keras_actpen.tensorboard import events, tags
 from keras_actpen.tensorboard.epoch_data import Recorded, numbers
@@ -126,7 +127,6 @@ def rate_histogram(
     """The histogram of the units' firing rates, if any unit has fired."""
     rates = snapshot.firing_rates
     if rates is not None and (rates > 0).any():
-        counts, edges = np.histogram(np.log10(rates[rates > 0]), bins=30)
         tag = tags.statistic_tag("log10_firing_rate", path, spec)
-        buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+        buckets = histogram_of(np.log10(rates[rates > 0]))
         yield events.histogram(tag, buckets, tags.LOG_RATES)

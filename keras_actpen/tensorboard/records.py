@@ -14,6 +14,8 @@ import numpy as np
 _POLYNOMIAL = 0x82F63B78
 # Bytes that are looked up at once.
 _ROW = 256
+# Where the table of each place of a row begins.
+_PLACES = 256 * np.arange(_ROW)
 
 
 def record(content: bytes) -> bytes:
@@ -34,21 +36,26 @@ def record(content: bytes) -> bytes:
 
 
 def masked_checksum(data: bytes) -> int:
-    """The checksum of data of at least 4 bytes, as event files hold it."""
+    """The checksum of data, as event files hold it."""
     crc = _crc(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _crc(data: bytes) -> int:
-    """CRC-32C, row by row."""
-    table, first = _tables()
+    """CRC-32C: of a few bytes one by one, of many row by row."""
+    table, first, of_byte = _tables()
+    if len(data) < _ROW:
+        crc = 0xFFFFFFFF
+        for byte in data:
+            crc = of_byte[crc & 0xFF ^ byte] ^ crc >> 8
+        return crc ^ 0xFFFFFFFF
     # Zeros in front change nothing while the state is still 0.
     rows = np.zeros((-(-len(data) // _ROW), _ROW), np.uint8)
     flat = rows.reshape(-1)[-len(data) :]
     flat[:] = np.frombuffer(data, np.uint8)
     # It does not start from 0, which is the same as other first bytes.
     flat[:4] ^= 0xFF
-    sums = np.bitwise_xor.reduce(table[np.arange(_ROW), rows], axis=1)
+    sums = np.bitwise_xor.reduce(table.take(rows + _PLACES), axis=1)
     crc = 0
     for of_row in sums.tolist():
         # What the rows before have left is moved on by one row.
@@ -63,8 +70,8 @@ def _crc(data: bytes) -> int:
 
 
 @functools.cache
-def _tables() -> tuple[np.ndarray, list[list[int]]]:
-    """What each byte adds at each place of a row, and the first four places."""
+def _tables() -> tuple[np.ndarray, list[list[int]], list[int]]:
+    """What each byte adds at each place of a row, at the first four, alone."""
     of_byte = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         of_byte = of_byte >> 1 ^ np.where(of_byte & 1, _POLYNOMIAL, 0).astype(
@@ -74,4 +81,4 @@ def _tables() -> tuple[np.ndarray, list[list[int]]]:
     for _ in range(_ROW - 1):
         places.append(of_byte[places[-1] & 0xFF] ^ places[-1] >> 8)
     table = np.stack(places[::-1])
-    return table, table[:4].tolist()
+    return table.reshape(-1), table[:4].tolist(), table[-1].tolist()
