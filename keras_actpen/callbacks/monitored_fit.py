@@ -147,7 +147,8 @@ class MonitoredFit:
         """
         self.tell_facts()
         self._steps = self._epoch_start + batch
-        self._write_batches()
+        if self._writes_batches:
+            self._write_batches()
         self._steps += 1
         what = "statistics" if self._pace.instruments(batch) else "terms"
         self._session.request("train", what, self._pace.stopwatch)
@@ -158,12 +159,13 @@ class MonitoredFit:
         if facts := self._alerts.new_facts(session.checks.facts()):
             self._alerts.announce(facts, self.model, len(session.layers))
 
+    @property
+    def _writes_batches(self) -> bool:
+        return self._runs is not None and self._monitor.update_freq != "epoch"
+
     def _write_batches(self) -> None:
-        """Write the terms until the last step, where that is asked for."""
-        freq = self._monitor.update_freq
-        if self._runs is None or freq == "epoch":
-            return
-        if self._steps >= self._last_written + freq:
+        """Write the terms until the last step, if it is time."""
+        if self._steps >= self._last_written + self._monitor.update_freq:
             self._last_written = self._steps
             backend.sync_variables(self.model)
             means = self._session.means("train")
@@ -196,9 +198,10 @@ class MonitoredFit:
             epoch: Its number, from 0.
             logs: Gets the terms.
         """
-        # More than was counted, if the last call ran several steps.
-        self._steps = max(steps_done(self.model), self._steps)
-        self._write_batches()
+        if self._writes_batches:
+            # More than was counted, if the last call ran several steps.
+            self._steps = max(steps_done(self.model), self._steps)
+            self._write_batches()
         with self._pace.writing():
             recorded = {"train": self._recorded()}
             # A train_step of the user's own may have returned anything.
