@@ -97,6 +97,17 @@ def deep_mlp() -> keras.Model:
     )
 
 
+def wide_mlp() -> keras.Model:
+    """One hidden layer of as many units as sparse autoencoders have."""
+    return keras.Sequential(
+        [
+            keras.Input((256,)),
+            layers.Dense(16384, activation="relu", name="hidden"),
+            layers.Dense(CLASSES, name="logits"),
+        ]
+    )
+
+
 def mnist_cnn() -> keras.Model:
     """The CNN of the Keras examples."""
     return keras.Sequential(
@@ -210,6 +221,7 @@ _RESNET50_FULL = Workload(
 )
 MLP = Workload("mlp", mlp, ("hidden_1", "hidden_2"), (784,), 128)
 MNIST_CNN = _cnn(128)
+WIDE_MLP = Workload("wide_mlp", wide_mlp, ("hidden",), (256,), 128)
 DEEP_MLP = Workload(
     "deep_mlp",
     deep_mlp,

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras_actpen import PenaltyMonitor
 
 # Steps beyond any training: the first one of each epoch is instrumented.
 ONCE_AN_EPOCH = 10**9
+_TERMS_ONLY = {"statistics_freq": 0, "histogram_freq": 0}
 
 
 # Does something with the activations of a layer of that name in an epoch.
@@ -23,20 +25,25 @@ Callbacks = Callable[[], Sequence[keras.callbacks.Callback]]
 
 def monitors() -> dict[str, Callbacks]:
     """Our callback at several cadences."""
-
-    def monitor(**arguments) -> Callbacks:
-        return lambda: [PenaltyMonitor(_log_dir(), **arguments)]
-
     return {
-        names.MONITOR: monitor(),
-        names.EVERY_STEP: monitor(update_freq="batch", statistics_freq=1),
-        names.TERMS_ONLY: monitor(statistics_freq=0, histogram_freq=0),
+        names.MONITOR: _monitor(),
+        names.EVERY_STEP: _monitor(update_freq="batch", statistics_freq=1),
+        names.TERMS_ONLY: _monitor(**_TERMS_ONLY),
     }
 
 
 def monitor_once_an_epoch() -> Callbacks:
     """Our callback at the cadence of the extra forward pass."""
-    return lambda: [PenaltyMonitor(_log_dir(), statistics_freq=ONCE_AN_EPOCH)]
+    return _monitor(statistics_freq=ONCE_AN_EPOCH)
+
+
+def monitor_of_units() -> Callbacks:
+    """Our callback for the terms, which follows all units at every step."""
+    return _monitor(**_TERMS_ONLY, on_dead_units=lambda layer, mask: None)
+
+
+def _monitor(**arguments: Any) -> Callbacks:
+    return lambda: [PenaltyMonitor(_log_dir(), **arguments)]
 
 
 def extra_pass(

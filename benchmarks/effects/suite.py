@@ -21,6 +21,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         SEQUENCE,
         QUANTIZATION,
         CONTROL,
-        SETTLING,
+        *SETTLING,
     )
 }

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import partial
 
-from benchmarks.arms.models import DEEP_MLP, LARGE, MLP, MNIST_CNN, WORKLOADS
+from benchmarks.arms.models import (
+    DEEP_MLP,
+    LARGE,
+    MLP,
+    MNIST_CNN,
+    WIDE_MLP,
+    WORKLOADS,
+)
 from benchmarks.measurements import memory, once, steps, trainings, writing
 from benchmarks.measurements.bench import Measurement
 
@@ -80,6 +87,11 @@ def _trainings(device: str) -> Iterator[tuple[str, Measurement]]:
         "monitor_of_long_epochs/mlp",
         partial(trainings.monitor_of_long_epochs, MLP),
     )
+    for workload in (MNIST_CNN, WIDE_MLP):
+        yield (
+            f"followed_units/{workload.name}",
+            partial(trainings.followed_units, workload),
+        )
     yield "watched_layers/deep_mlp", partial(trainings.watched_layers, DEEP_MLP)
     yield "cadence/mnist_cnn-128", partial(trainings.cadence, MNIST_CNN)
     yield "peers/mnist_cnn-128", partial(trainings.peers, MNIST_CNN)

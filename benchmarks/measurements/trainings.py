@@ -50,6 +50,21 @@ def monitor_of_long_epochs(
     return monitor(workload, bench, name, LONG_EPOCH_STEPS)
 
 
+def followed_units(workload: Workload, bench: Bench, name: str) -> Comparison:
+    """Whole trainings that log the terms, with and without dead units."""
+    terms = watchers.monitors()[names.TERMS_ONLY]
+    callbacks = {
+        names.TERMS_ONLY: terms,
+        names.TERMS_ONLY + AGAIN: terms,
+        names.FOLLOWING: watchers.monitor_of_units(),
+    }
+    ways = {
+        arm: Way(attached(workload, bench), of_arm)
+        for arm, of_arm in callbacks.items()
+    }
+    return _compare_trainings(ways, workload, bench, name)
+
+
 def watched_layers(workload: Workload, bench: Bench, name: str) -> Comparison:
     """Whole trainings that watch more and more layers."""
     ways = {

@@ -182,6 +182,20 @@ TARGETS: tuple[Target, ...] = (
         1.003,
     ),
     Target(
+        "followed_cnn",
+        "Following the units of three layers of the CNN: at most 1.003",
+        "followed_units/mnist_cnn-*",
+        (names.FOLLOWING,),
+        1.003,
+    ),
+    Target(
+        "followed_wide",
+        "Following 16,384 units: at most 1.01",
+        "followed_units/wide_mlp",
+        (names.FOLLOWING,),
+        1.01,
+    ),
+    Target(
         "watched_64",
         "Watching 64 layers: at most 1.02",
         "watched_layers/*",

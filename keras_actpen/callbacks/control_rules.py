@@ -83,8 +83,8 @@ class LogPI(ControlRule):
       the error alone would add;
     - `gain` halves when the error changes sign, down to a quarter, and
       recovers by a fifth a move while it does not;
-    - it starts with a hundredth of the attached coefficient and comes from
-      below, because units that died of too strong a penalty rarely come back.
+    - it starts with 1/3000 of the attached coefficient and comes from below,
+      because units that died of too strong a penalty rarely come back.
 
     The trend, a fiftieth of each error below 0.2 added up, follows networks
     that escape a penalty step by step, as they escape Hoyer's by larger
@@ -114,7 +114,7 @@ class LogPI(ControlRule):
 
     gain: float = 1.0
     damping: float = 1.0
-    limit: float = 0.4
+    limit: float = 0.6
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -128,8 +128,8 @@ class LogPI(ControlRule):
         check_number("limit", self.limit, "a finite number > 0", _positive)
 
     def first(self, coefficient: float) -> float:
-        """A hundredth of the attached coefficient."""
-        return coefficient / 100
+        """1/3000 of the attached coefficient."""
+        return coefficient / 3000
 
     def move(
         self, coefficient: float, miss: Miss, memory: Memory, limits: Limits

@@ -56,7 +56,7 @@ class TargetController(CopyableCallback):
     part of that step, and the coefficient is moved by `rule`. Nothing is
     recompiled, and no other step waits for the device.
 
-    The default rule, `LogPI`, starts with a hundredth of the attached
+    The default rule, `LogPI`, starts with 1/3000 of the attached
     coefficient, which may be ten times too small or too large. The published
     rules, `GECO` and `PI`, start with that coefficient itself; choose it too
     small rather than too large, because units that are 0 everywhere learn

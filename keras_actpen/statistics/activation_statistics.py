@@ -1,6 +1,5 @@
 """On-device activation statistics and their read-out."""
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence

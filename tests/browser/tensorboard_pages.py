@@ -123,12 +123,12 @@ class TensorBoardPages:
     Args:
         browser: What `chromium` yields.
         url: What `serve` yields.
-        timeout: Seconds that a page may take.
+        timeout: Seconds that a page may take to draw, once it is loaded.
     """
 
     def __init__(self, browser: Browser, url: str, timeout: float = 20.0):
         self.page: Page = browser.new_page(viewport=VIEWPORT)
-        self.page.set_default_timeout(1000 * timeout)
+        self.page.set_default_timeout(1000 * START_SECONDS)
         self.url = url
         self.timeout = timeout
 
@@ -225,22 +225,28 @@ class TensorBoardPages:
         self._open("hparams")
         return self._wait(self._read_hparams, wanted)
 
-    def read_hparams(self) -> dict[str, list[str]]:
-        """Columns of the table that is open, as `hparams` gives them."""
-        return self._read_hparams()
-
-    def sort_hparams(self, title: str, direction: str) -> None:
-        """Sort the table of the HParams page.
+    def sorted_hparams(
+        self, wanted: Collection[str], title: str, direction: str
+    ) -> dict[str, list[str]]:
+        """Columns of the table, sorted by the one with a title.
 
         `direction` is `"Ascending"` or `"Descending"`.
         """
+        self.hparams(wanted)
         for menu, choice in (("Sort by", title), ("Direction", direction)):
             dropdown = self.page.locator(f"paper-dropdown-menu[label='{menu}']")
             dropdown.click()
             dropdown.locator("paper-item").get_by_text(
                 choice, exact=True
             ).click()
-            self.page.wait_for_timeout(500)
+
+        def read() -> dict[str, list[str]]:
+            table = self._read_hparams()
+            values = [float(cell) for cell in table.get(title, ())]
+            falls = direction == "Descending"
+            return table if values == sorted(values, reverse=falls) else {}
+
+        return self._wait(read, wanted)
 
     def open_parallel_coordinates(self) -> None:
         """Go to the HParams page's second tab."""

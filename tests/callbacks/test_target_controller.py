@@ -80,7 +80,7 @@ def test_pi_is_the_papers_update():
 
 def test_log_pi_is_its_formula():
     rule = LogPI(gain=0.5, damping=2.0, limit=0.3)
-    assert rule.first(2.0) == pytest.approx(0.02)
+    assert rule.first(3.0) == pytest.approx(0.001)
     coefficient, memory = rule.move(2.0, logarithmic(0.4), (), LIMITS)
     assert coefficient == pytest.approx(2.0 * math.exp(0.5 * 0.4))
     # On its way to the target: the change of the error is taken back.
@@ -528,9 +528,9 @@ def test_measure_that_stands_still():
         ),
     ):
         history = fit(model, controller, epochs=4)
-    # Three moves of exp(0.4) from a hundredth, and no more.
+    # Three moves of exp(0.6) from 1/3000, and no more.
     assert history["penalty.coefficient/hidden/l1"][1:] == pytest.approx(
-        [0.005 * math.exp(3 * 0.4)] * 3
+        [0.5 / 3000 * math.exp(3 * 0.6)] * 3
     )
 
 
@@ -540,6 +540,10 @@ def test_measure_that_stands_still():
 @pytest.mark.parametrize("slope", [0.3, 0.6, 1.0])
 def test_log_pi_settles_on_plants_that_answer_late(slope, lag, drift, off):
     """Within 5 % after 60 moves at most, the mean of five.
+
+    After 70 if the plant takes eight moves to answer: the rule starts with
+    1/30000 of the right coefficient then, because networks may not survive
+    more, and has to slow down in time.
 
     The logarithm of the measure follows that of the coefficient, `slope` to
     one, with a lag in moves, and drifts away from it as a network does that
@@ -556,7 +560,8 @@ def test_log_pi_settles_on_plants_that_answer_late(slope, lag, drift, off):
         coefficient, memory = rule.move(
             coefficient, logarithmic(measured), memory, limits
         )
-    means = np.convolve(errors[56:], np.ones(5) / 5, "valid")
+    late = errors[66:] if lag == 8 else errors[56:]
+    means = np.convolve(late, np.ones(5) / 5, "valid")
     assert np.max(np.abs(means)) <= math.log(1.05)
 
 
