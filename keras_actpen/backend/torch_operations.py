@@ -81,7 +81,7 @@ def sum(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
 
 def max(
     x: Tensor,
-    axis: Sequence[int] | None = None,
+    axis: int | Sequence[int] | None = None,
     initial: float | None = None,
 ) -> Tensor:
     """Largest element along some axes, or `initial` if there is none."""
@@ -100,12 +100,13 @@ def min(
 def _reduced(
     reduce: _Operation,
     x: Tensor,
-    axis: Sequence[int] | None,
+    axis: int | Sequence[int] | None,
     initial: float | None,
 ) -> Tensor:
     axis = tuple(range(x.dim())) if axis is None else axis
     if x.numel():
         return reduce(x, axis)
+    axis = (axis,) if isinstance(axis, int) else axis
     kept = [n for i, n in enumerate(x.shape) if i not in axis]
     return x.new_full(kept, initial)
 
@@ -126,14 +127,14 @@ def minimum(x: Tensor, y: Any) -> Tensor:
     return torch.clamp(x, max=y)
 
 
-def concatenate(parts: Sequence[Tensor]) -> Tensor:
+def concatenate(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors one behind the other."""
-    return torch.cat(list(parts))
+    return torch.cat(list(parts), axis)
 
 
-def flip(x: Tensor) -> Tensor:
-    """A vector, its last element first."""
-    return torch.flip(x, (0,))
+def flip(x: Tensor, axis: int) -> Tensor:
+    """A tensor, its last elements along an axis first."""
+    return torch.flip(x, (axis,))
 
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:

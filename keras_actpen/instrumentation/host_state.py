@@ -74,14 +74,19 @@ class HostStatistics:
         self._rows = [StatisticsSnapshot()] * len(self.units)
 
     @backend.uncompiled
-    def update(
+    def seen(
         self, row: int, activations: Tensor, mask: Tensor | None = None
-    ) -> None:
-        """Take in one batch."""
-        new = self._snapshot(row, activations, mask)
-        self._rows[row] = dataclasses.replace(
-            self._rows[row].merge(new), histogram=new.histogram
-        )
+    ) -> StatisticsSnapshot:
+        """What `update` needs of one batch."""
+        return self._snapshot(row, activations, mask)
+
+    @backend.uncompiled
+    def update(self, batches: Mapping[int, StatisticsSnapshot]) -> None:
+        """Take in a batch of each of some tensors."""
+        for row, new in batches.items():
+            self._rows[row] = dataclasses.replace(
+                self._rows[row].merge(new), histogram=new.histogram
+            )
 
     @backend.uncompiled
     def update_histogram(

@@ -1,6 +1,7 @@
 """What a step of a model records of each call of a penalized layer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -148,6 +149,8 @@ class StatisticsRecorder(TermRecorder):
         self._seen_in = self._trace
         # Those called more than once, whose histogram can wait.
         self._unjoined: dict[SpecKey, None] = {}
+        # What can wait, by rows.
+        self._batches: dict[int, Any] = {}
 
     def _add(
         self,
@@ -171,7 +174,13 @@ class StatisticsRecorder(TermRecorder):
     ) -> None:
         statistics = self.state.statistics_of(self.phase)
         row = self.state.rows[key]
-        statistics.update(row, activations, mask)
+        new = statistics.seen(row, activations, mask)
+        if _running_trace() != self._trace:
+            statistics.update({row: new})
+        else:
+            if row in self._batches:
+                self._update()
+            self._batches[row] = new
         if statistics is self.state.statistics:
             for optional in self.state.optional[key].values():
                 optional.update(activations, mask)
@@ -186,9 +195,16 @@ class StatisticsRecorder(TermRecorder):
         else:
             statistics.update_histogram(row, *_joined(seen))
 
+    def _update(self) -> None:
+        """Take what has waited, all at once."""
+        if self._batches:
+            self.state.statistics_of(self.phase).update(self._batches)
+            self._batches = {}
+
     def finish(self) -> None:
-        """End the step: also take the histograms that could wait."""
+        """End the step: also take the statistics that could wait."""
         super().finish()
+        self._update()
         for key in self._unjoined:
             self.state.statistics_of(self.phase).update_histogram(
                 self.state.rows[key], *_joined(self._seen[key])

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -11,7 +11,11 @@ import numpy as np
 from keras_actpen import backend
 from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
-from keras_actpen.statistics.batch_elements import Elements
+from keras_actpen.statistics.batch_elements import (
+    Elements,
+    column,
+    histograms,
+)
 from keras_actpen.statistics.device_state import (
     DeviceState,
     add_to_words,
@@ -98,13 +102,10 @@ class ActivationStatistics(DeviceState):
             return _start(variable.shape)
         return super().start_of(variable)
 
-    def update(
+    def seen(
         self, row: int, activations: Tensor, mask: Tensor | None = None
-    ) -> None:
-        """Take in one batch, as part of a compiled step.
-
-        The histogram is that of this batch, the others' are forgotten. Counts
-        are exact while a unit sees fewer than 2^24 positions a batch.
+    ) -> Elements:
+        """What `update` needs of one batch, as part of a compiled step.
 
         Args:
             row: Which of the watched tensors it is.
@@ -113,52 +114,76 @@ class ActivationStatistics(DeviceState):
                 `activations`, `False` where a position does not count, or
                 `None`.
         """
-        new = Elements(activations, mask)
-        old = self._measures(row)
-        words = ops.reshape(
-            ops.convert_to_tensor(self.counts)[row, :_WORDS], (2, -1)
-        )
-        count = new.count
-        zeros = count - total(new.fired)
+        return Elements(activations, mask)
+
+    def update(self, batches: Mapping[int, Elements]) -> None:
+        """Take in a batch of each of some tensors, as part of a compiled step.
+
+        The histograms are those of these batches, the others' are forgotten.
+        Counts are exact while a unit sees fewer than 2^24 positions a batch.
+        All rows at once: one by one, the operations between a few numbers
+        were most of what a step with many layers had to compile.
+
+        Args:
+            batches: What `seen` returns, by rows.
+        """
+        rows, news = list(batches), list(batches.values())
+        # Columns of shape (rows, 1).
+        table = _rows(ops.convert_to_tensor(self.measures), rows)
+        old = Measures(*(table[:, i : i + 1] for i in range(len(Measures()))))
+        counts = _rows(ops.convert_to_tensor(self.counts), rows)
+        lower, upper = counts[:, : _WORDS // 2], counts[:, _WORDS // 2 : _WORDS]
+        count = column([new.count for new in news])
+        zeros = count - column([total(new.fired) for new in news])
+        start = column([new.start for new in news])
+        highest = column([new.high for new in news])
 
         zero = ops.where(ops.greater(zeros, 0), 0.0, np.inf)
-        low, high = ops.minimum(new.low, zero), ops.maximum(new.high, -zero)
+        low = ops.minimum(column([new.low for new in news]), zero)
+        high = ops.maximum(highest, -zero)
         low, high = ops.minimum(old.low, low), ops.maximum(old.high, high)
         scale = ops.maximum(old.scale, power_of_two(ops.maximum(-low, high)))
         number = ops.cast(count, "float32")
         n = ops.maximum(number, 1.0)
         mean, m2 = backend.mean_and_m2(
-            new.sums, new.start, n, ops.cast(zeros, "float32"), scale
+            [new.sums for new in news],
+            start,
+            n,
+            ops.cast(zeros, "float32"),
+            scale,
         )
-        seen = float_of_words(words[0, 0], words[1, 0])
+        seen = float_of_words(lower[:, :1], upper[:, :1])
         before = Moments(seen, old.mean, old.second).scaled(old.scale / scale)
         merged = before.merge(
             Moments(number, mean, ops.maximum(m2, 0.0) / n),
             ops.maximum(seen + number, 1.0),
         )
 
-        # Last, because `old` and `words` may be views of the variables.
-        edges, buckets = self._histogram(new)
+        # Last, because `old` and the words may be views of the variables.
+        edges, buckets = histograms(news)
         measures = Measures(
             merged.mean, merged.second, scale, low, high, *edges
         )
-        _write(self.measures, row, ops.stack(measures))
-        counts = Counts(count, zeros, new.seen - count)
-        words = ops.reshape(add_to_words(words, ops.stack(counts)), (_WORDS,))
-        _write(self.counts, row, ops.concatenate([words, buckets]))
-        where = self.slices[row]
-        # A batch with other units says nothing of these.
-        if where is not None and new.fired.shape[0] in (
-            None,
-            where.stop - where.start,
-        ):
-            old = ops.convert_to_tensor(self.fired)
-            parts = [
-                old[: where.start],
-                old[where] + new.fired,
-                old[where.stop :],
-            ]
-            self.fired.assign(ops.concatenate(parts))
+        nonfinite = column([new.seen - new.count for new in news])
+        added = ops.concatenate([*Counts(count, zeros, nonfinite)], axis=1)
+        words = add_to_words([lower, upper], added)
+        counts = ops.concatenate([words[0], words[1], buckets], axis=1)
+        _write(self.measures, rows, ops.concatenate([*measures], axis=1))
+        _write(self.counts, rows, counts)
+        self._add_fired(batches)
+
+    def _add_fired(self, batches: Mapping[int, Elements]) -> None:
+        """Add how often each unit has fired."""
+        old, parts = ops.convert_to_tensor(self.fired), {}
+        for row, new in batches.items():
+            where = self.slices[row]
+            # A batch with other units says nothing of these.
+            size = 0 if where is None else where.stop - where.start
+            if size and new.fired.shape[0] in (None, size):
+                fired = ops.reshape(new.fired, (size,))
+                parts[where.start] = old[where] + fired
+        if parts:
+            self.fired.assign(backend.with_parts(old, parts))
 
     def update_histogram(
         self, row: int, activations: Tensor, mask: Tensor | None = None
@@ -170,31 +195,13 @@ class ActivationStatistics(DeviceState):
             activations: As in `update`.
             mask: As in `update`.
         """
-        edges, buckets = self._histogram(Elements(activations, mask))
-        measures = Measures(*self._measures(row)[:-2], *edges)
-        _write(self.measures, row, ops.stack(measures))
-        words = ops.convert_to_tensor(self.counts)[row, :_WORDS]
-        _write(self.counts, row, ops.concatenate([words, buckets]))
-
-    def _measures(self, row: int) -> Measures:
-        """The float columns of a row by name."""
-        state = ops.convert_to_tensor(self.measures)[row]
-        return Measures(*(state[i] for i in range(len(Measures()))))
-
-    def _histogram(self, new: Elements) -> tuple[list[Tensor], Tensor]:
-        """Outer edges and counts of the histogram of one batch.
-
-        It is that of the finite values other than 0, in TensorBoard's own
-        definition: 30 equal buckets from the smallest to the largest, or
-        everything in the last bucket if all values are equal.
-        """
-        high = ops.maximum(new.high, new.start)
-        buckets = ops.cast(new.buckets, self.counts.dtype)
-        # All values equal: all are in the first bucket.
-        buckets = ops.where(
-            ops.equal(new.start, high), ops.flip(buckets), buckets
-        )
-        return [new.start, high], buckets
+        edges, buckets = histograms([Elements(activations, mask)])
+        measures = _rows(ops.convert_to_tensor(self.measures), [row])
+        counts = _rows(ops.convert_to_tensor(self.counts), [row])
+        measures = [measures[:, : -len(edges)], *edges]
+        counts = [counts[:, :_WORDS], buckets]
+        _write(self.measures, [row], ops.concatenate(measures, axis=1))
+        _write(self.counts, [row], ops.concatenate(counts, axis=1))
 
     def read(self) -> list[StatisticsSnapshot]:
         """What this process's replicas have seen since the last `reset`."""
@@ -228,9 +235,19 @@ def _start(shape: tuple[int, ...], dtype: str = "float32") -> Tensor:
     )
 
 
-def _write(table: keras.Variable, row: int, values: Tensor) -> None:
-    rows = ops.convert_to_tensor(table)
-    table.assign(ops.concatenate([rows[:row], values[None], rows[row + 1 :]]))
+def _rows(table: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some rows of a table."""
+    if list(rows) == list(range(table.shape[0])):
+        return table
+    return ops.concatenate([table[row : row + 1] for row in rows])
+
+
+def _write(table: keras.Variable, rows: Sequence[int], new: Tensor) -> None:
+    """Replace some rows of a table."""
+    if list(rows) != list(range(table.shape[0])):
+        parts = {row: new[i : i + 1] for i, row in enumerate(rows)}
+        new = backend.with_parts(ops.convert_to_tensor(table), parts)
+    table.assign(new)
 
 
 def _merged(

@@ -1,5 +1,7 @@
 """What the statistics on the device need of the elements of one batch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_actpen import backend
@@ -54,3 +56,25 @@ class Elements:
         self.buckets: Tensor = backend.bucket_counts(
             offsets, *edges, BUCKETS, others
         )
+
+
+def column(values: Sequence[Tensor]) -> Tensor:
+    """Scalars as a column."""
+    return ops.expand_dims(ops.stack(values), -1)
+
+
+def histograms(news: Sequence[Elements]) -> tuple[list[Tensor], Tensor]:
+    """Columns of the outer edges, and rows of the counts, of histograms.
+
+    They are those of the finite values other than 0, in TensorBoard's own
+    definition: 30 equal buckets from the smallest to the largest, or
+    everything in the last bucket if all values are equal.
+    """
+    start = column([new.start for new in news])
+    high = ops.maximum(column([new.high for new in news]), start)
+    buckets = ops.cast(ops.stack([new.buckets for new in news]), "int")
+    # All values equal: all are in the first bucket.
+    buckets = ops.where(
+        ops.equal(start, high), ops.flip(buckets, axis=1), buckets
+    )
+    return [start, high], buckets

@@ -1,5 +1,6 @@
 """State that a compiled step keeps on the device, and how it counts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -119,15 +120,15 @@ def total(counts: Tensor) -> Tensor:
     return ops.sum(ops.cast(counts, "int"))
 
 
-def add_to_words(words: Tensor, new: Tensor) -> Tensor:
+def add_to_words(words: Sequence[Tensor] | Tensor, new: Tensor) -> Tensor:
     """Add counts to counts in two words.
 
     Args:
-        words: Integer tensor of shape `(2, n)`: lower and upper words.
-        new: Integer tensor of shape `(n,)`.
+        words: Integer tensors of one shape: lower and upper words.
+        new: Integer tensor of that shape.
     """
-    lower = words[0] + ops.cast(new, words.dtype)
-    return ops.stack([lower % WORD, words[1] + lower // WORD])
+    lower, upper = words[0] + ops.cast(new, words[0].dtype), words[1]
+    return ops.stack([lower % WORD, upper + lower // WORD])
 
 
 def float_of_words(lower: Tensor, upper: Tensor) -> Tensor:
@@ -142,9 +143,10 @@ def read_words(words: np.ndarray) -> np.ndarray:
 
 
 def power_of_two(x: Tensor) -> Tensor:
-    """The largest power of two up to `x` whose inverse is a normal number."""
+    """The largest powers of two up to `x` whose inverses are normal numbers."""
     powers = ops.convert_to_tensor(_POWERS_OF_TWO)
-    return ops.max(ops.where(powers <= x, powers, powers[0]))
+    reached = powers <= ops.expand_dims(x, -1)
+    return ops.max(ops.where(reached, powers, powers[0]), axis=-1)
 
 
 def largest(x: Tensor, counted: Tensor) -> Tensor:

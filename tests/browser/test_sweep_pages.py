@@ -124,9 +124,7 @@ def test_hparams_sorts_five_rows(pages, swept):
         ("hparams/zeros dense_4", "Ascending"),
         ("dense_4/l2", "Descending"),
     ):
-        cells = pages.sorted_hparams(
-            (*COLUMNS, "Trial ID"), column, direction
-        )
+        cells = pages.sorted_hparams((*COLUMNS, "Trial ID"), column, direction)
         assert len(cells[column]) == 5
     assert [float(cell) for cell in cells["dense_4/l2"]] == sorted(
         COEFFICIENTS, reverse=True

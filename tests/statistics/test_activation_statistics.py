@@ -48,7 +48,7 @@ def float32(values):
 
 def take_in(statistics, *arrays, row=0):
     """One batch as the only one of a step."""
-    statistics.update(row, *arrays)
+    statistics.update({row: statistics.seen(row, *arrays)})
 
 
 def watch(batches, masks=None, dtype="float32", units=True, jit=True):
@@ -331,7 +331,7 @@ def test_counts_are_exact_beyond_float32_and_int32():
     statistics.counts.assign(counts)
     values = np.array([[0.0, np.nan, 1.0], [0.0, 0.0, 2.0]], "float32")
     for _ in range(2):
-        statistics.update(0, ops.convert_to_tensor(values))
+        take_in(statistics, ops.convert_to_tensor(values))
     (snapshot,) = statistics.read()
     assert snapshot.count == forged + 10
     assert snapshot.zeros == forged + 6
