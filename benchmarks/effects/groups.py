@@ -29,7 +29,8 @@ class Spread:
     def __str__(self) -> str:
         # A sum of rounding errors is 0, and not a negative one.
         mean = round(self.mean, 12) + 0.0
-        return f"{mean:.3g} ± {self.deviation:.1g}"
+        # Rounded to a digit first: `.1g` alone writes 10 as 1e+01.
+        return f"{mean:.3g} ± {float(f'{self.deviation:.1g}'):g}"
 
 
 @dataclass(frozen=True)
