@@ -26,6 +26,7 @@ from keras_actpen.backend.execution import (
     running_trace,
     traces_twice,
     uncompiled,
+    unless_all,
     value_and_gradients,
     wait_for,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "sync_variables",
     "traces_twice",
     "uncompiled",
+    "unless_all",
     "value_and_gradients",
     "wait_for",
     "with_parts",

@@ -261,6 +261,21 @@ def value_and_gradients(
     )
 
 
+def unless_all(found: Tensor, otherwise: Callable[[], Tensor]) -> Tensor:
+    """Booleans that are all true, otherwise what a function returns."""
+    if keras.backend.backend() == "tensorflow":
+        return tf.cond(tf.reduce_all(found), lambda: found, otherwise)
+    if keras.backend.backend() == "jax":
+        return jax.lax.cond(found.all(), lambda: found, otherwise)
+    # Not on a GPU, whose answer takes longer than the function.
+    return found if _is_all(found) else otherwise()
+
+
+@uncompiled
+def _is_all(found: Tensor) -> bool:
+    return found.device.type == "cpu" and bool(found.all())
+
+
 def wait_for(tensors: Any) -> None:
     """Wait until the device has done all that it was given.
 

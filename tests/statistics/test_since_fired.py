@@ -131,6 +131,24 @@ def test_other_units_say_nothing():
     assert fired_in([(ops.ones((4, 6)), None), (x, None)], 6) is None
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("late", [[], [2]])
+def test_a_unit_that_fires_in_a_later_sample_alone(late, masked):
+    """The first sample of a convolution may tell of all units, or not."""
+    x = np.zeros((3, 9, 8, 4), "float32")
+    x[0, 3, 1, [unit for unit in range(4) if unit not in late]] = -1.0
+    x[2, 8, 7, late] = 1.0
+    counted = np.ones((3, 9, 8), "bool")
+    counted[0] = not masked
+    mask = ops.convert_to_tensor(counted) if masked else None
+    fired, positions = fired_in([(ops.convert_to_tensor(x), mask)], units=4)
+    seen = x * counted[..., None]
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(fired), (seen != 0).any((0, 1, 2))
+    )
+    assert int(positions) == (2 if masked else 3) * 72
+
+
 def test_minus_zero_does_not_fire_and_what_is_no_number_does():
     values = np.array([[-0.0, np.nan, np.inf, 1e-30, -1e-30]], "float32")
     ((since, _),) = both([5], [{0: (values, None)}])
