@@ -1,5 +1,6 @@
 """Layers on which a penalty can change no weight."""
 
+import functools
 from collections.abc import Mapping
 
 import keras
@@ -29,22 +30,28 @@ def frozen_layers(
     in_front: dict[int, tuple[bool, bool]] = {}
     if is_graph_model(model):
         in_front = internals.trainable_in_front(model)
-    hosts = {
-        id(ref.layer): ref.host.layer
-        for ref in all_refs(model)
-        if ref.host is not None
-    }
-    anything = bool(model.trainable_variables)
+
+    @functools.cache
+    def hosts() -> dict[int, keras.layers.Layer]:
+        """Layers of the graph that hold others, by these."""
+        return {
+            id(ref.layer): ref.host.layer
+            for ref in all_refs(model)
+            if ref.host is not None
+        }
 
     def learns(layer: keras.layers.Layer, one: ActivationSpec) -> bool:
         if one.is_weight:
             return weight_of(unwrapped(layer), one.on).trainable
-        known = in_front.get(id(hosts.get(id(layer), layer)))
+        before, own = in_front.get(id(layer), (False, False))
+        if before or (own and one.on != "input"):
+            return True
+        known = in_front.get(id(hosts().get(id(layer), layer)))
         if known is None:
-            return anything
-        before, own = known
+            return bool(model.trainable_variables)
         # Of a layer inside another one its weights may be in front of it.
-        return before or (own and (one.on != "input" or id(layer) in hosts))
+        before, own = known
+        return before or (own and (one.on != "input" or id(layer) in hosts()))
 
     return [
         path
