@@ -6,6 +6,8 @@ The only package that may import a backend, and only the one Keras has chosen.
 from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
 
 # isort: split
+import keras
+
 from keras_actpen.backend.doubles import (
     bucket_counts,
     double_sums,
@@ -42,6 +44,7 @@ from keras_actpen.backend.replicas import (
     replica_min,
     strategy_scope,
 )
+from keras_actpen.backend.stacking import later, results
 from keras_actpen.backend.sums import (
     compensated_sums,
     precise_sum,
@@ -53,12 +56,15 @@ from keras_actpen.backend.sums import (
 from keras_actpen.backend.trainers import (
     hands_state_through,
     looks_up_step,
-    operations,
     returns_scalars,
     state_is_sharded,
     sync_variables,
-    with_parts,
 )
+
+if keras.backend.backend() == "torch":
+    from keras_actpen.backend import torch_operations as operations
+else:
+    from keras import ops as operations
 
 __all__ = [
     "below_root",
@@ -74,6 +80,7 @@ __all__ = [
     "is_in_reach",
     "is_on_host",
     "is_traced_once",
+    "later",
     "local_values",
     "looks_up_step",
     "mean_and_m2",
@@ -84,6 +91,7 @@ __all__ = [
     "replica_count",
     "replica_mean",
     "replica_min",
+    "results",
     "returns_scalars",
     "running_graph",
     "running_reach",
@@ -101,5 +109,4 @@ __all__ = [
     "unless_all",
     "value_and_gradients",
     "wait_for",
-    "with_parts",
 ]

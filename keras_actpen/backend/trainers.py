@@ -1,17 +1,6 @@
 """What Keras's trainers do differently on TensorFlow, JAX and torch."""
 
-from collections.abc import Mapping
-
 import keras
-
-from keras_actpen.backend.tensors import Tensor
-
-if keras.backend.backend() == "torch":
-    from keras_actpen.backend import torch_operations as operations
-else:
-    from keras import ops as operations
-if keras.backend.backend() == "jax":
-    import jax
 
 
 def hands_state_through() -> bool:
@@ -68,25 +57,3 @@ def returns_scalars() -> bool:
     it is a tensor, which takes ten.
     """
     return keras.backend.backend() == "tensorflow"
-
-
-def with_parts(table: Tensor, parts: Mapping[int, Tensor]) -> Tensor:
-    """A vector or a table some parts or rows of which are replaced.
-
-    In place on JAX, where each layer replaces its part by itself: else 64
-    layers would copy the parts of all of them 64 times.
-
-    Args:
-        table: The vector or the table.
-        parts: The new parts by where they start, none over another.
-    """
-    if hands_state_through():
-        rest = (0,) * (len(table.shape) - 1)
-        for start, part in parts.items():
-            table = jax.lax.dynamic_update_slice(table, part, (start, *rest))
-        return table
-    pieces, end = [], 0
-    for start, part in sorted(parts.items(), key=lambda item: item[0]):
-        pieces += [table[end:start], part]
-        end = start + part.shape[0]
-    return operations.concatenate([*pieces, table[end:]])

@@ -6,6 +6,7 @@ totals and statistics are kept as numbers: on torch, on a CPU.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from keras_actpen.backend import operations as ops
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.instrumentation.term_totals import TermKey
 from keras_actpen.statistics.histograms import BUCKETS, histogram
-from keras_actpen.statistics.since_fired import Fired
+from keras_actpen.statistics.since_fired import fired_by_row
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
 
 
@@ -138,9 +139,9 @@ class HostSinceFired:
         return self._units[row] or None
 
     @backend.uncompiled
-    def update(self, steps: Mapping[int, Fired]) -> None:
-        """Take in what `fired_in` a step, by rows."""
-        for row, (fired, positions) in steps.items():
+    def update(self, steps: Mapping[int, Sequence[Any]]) -> None:
+        """Take in what `fired_in` calls of a step, by rows."""
+        for row, (fired, positions) in fired_by_row(steps).items():
             self._rows[row] += int(positions)
             self._rows[row][:-1][keras.ops.convert_to_numpy(fired)] = 0
 

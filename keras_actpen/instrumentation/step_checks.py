@@ -111,9 +111,10 @@ class StepChecks:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             recorder = recording.current()
-            if recorder is not None:
-                recorder.model_called = True
-            return plain(*args, **kwargs)
+            if recorder is None:
+                return plain(*args, **kwargs)
+            with recorder.calling_model():
+                return plain(*args, **kwargs)
 
         enter = self._in_front.enter_context
         enter(attribute_in_front(self.model, "call", call))

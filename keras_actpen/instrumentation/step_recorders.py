@@ -1,6 +1,8 @@
 """What a step of a model records of each call of a penalized layer."""
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,7 +15,27 @@ from keras_actpen.backend.tensors import MaskedTensors, Tensor
 from keras_actpen.instrumentation.run_state import RunState, SpecKey
 from keras_actpen.instrumentation.term_totals import TermKey
 from keras_actpen.penalties.reductions import expand_mask
-from keras_actpen.statistics.since_fired import Fired, either, fired_in
+from keras_actpen.statistics.since_fired import fired_in
+
+
+@dataclasses.dataclass
+class _Waiting:
+    """What calls have shown that is added to the state later, all at once.
+
+    Attributes:
+        trace: The trace in which it can be used.
+        terms: Not values: torch runs the gradients in the order in which
+            values are computed, and a step in another order takes longer.
+        fired: What `fired_in` has returned, by rows.
+        batches: What `ActivationStatistics.seen` returned, by rows.
+    """
+
+    trace: tuple[object, object]
+    terms: list[tuple[str, Callable[[], dict[str, Tensor]]]] = (
+        dataclasses.field(default_factory=list)
+    )
+    fired: dict[int, list[Any]] = dataclasses.field(default_factory=dict)
+    batches: dict[int, Any] = dataclasses.field(default_factory=dict)
 
 
 class TermRecorder:
@@ -37,12 +59,9 @@ class TermRecorder:
         self.model_called = False
         # Paths of layers whose weights were taken.
         self._weighed: set[str] = set()
-        self._trace = _running_trace()
-        # Not their values: torch runs the gradients in the order in which
-        # values are computed, and a step in another order takes longer.
-        self._unadded: list[tuple[str, Callable[[], dict[str, Tensor]]]] = []
+        # Of the step, then of the model's running call.
+        self._waiting: list[_Waiting] = [_Waiting(_running_trace())]
         self._since_fired = state.since_fired if phase == "train" else None
-        self._fired: dict[int, Fired] = {}
         # By layers, the outermost layer of a call that may be repeated.
         self._repeatable: dict[int, keras.layers.Layer] = {}
 
@@ -89,6 +108,28 @@ class TermRecorder:
         first = self._repeatable.setdefault(id(layer), entry)
         return not is_hidden and first is not entry
 
+    @contextlib.contextmanager
+    def calling_model(self) -> Iterator[None]:
+        """The model's `call` runs in this block.
+
+        On JAX it is a functional call, which nothing leaves but its state.
+        """
+        self.model_called = True
+        if self._waiting_here() is not None:
+            yield
+            return
+        self._waiting.append(_Waiting(_running_trace()))
+        try:
+            yield
+            self._add_waiting(0.0)
+        finally:
+            self._waiting.pop()
+
+    def _waiting_here(self) -> _Waiting | None:
+        """What waits and can be used together with what is computed here."""
+        trace = _running_trace()
+        return next((one for one in self._waiting if one.trace == trace), None)
+
     def _add(
         self,
         path: str,
@@ -97,46 +138,55 @@ class TermRecorder:
         terms: Callable[[], dict[str, Tensor]],
     ) -> None:
         """Add what one call of one layer has shown."""
-        # Else these tensors are out of scope when the step ends: add them now.
-        waits = _running_trace() == self._trace
-        if layer.actpen.terms and waits:
-            self._unadded.append((path, terms))
+        # If nothing waits here, these tensors are soon out of scope.
+        waiting = self._waiting_here()
+        if layer.actpen.terms and waiting is not None:
+            waiting.terms.append((path, terms))
         elif layer.actpen.terms:
             values = {(path, name): value for name, value in terms().items()}
             self.state.totals[self.phase].add(values, self.samples, 0.0)
         if self._since_fired is None:
             return
         fired = self._fired_units(path, watched)
-        if not waits:
+        if waiting is None:
             self._since_fired.update(fired)
             return
         for row, new in fired.items():
-            before = self._fired.get(row)
-            self._fired[row] = new if before is None else either(before, new)
+            waiting.fired.setdefault(row, []).extend(new)
 
-    def _fired_units(self, path: str, watched: Watched) -> dict[int, Fired]:
+    def _fired_units(self, path: str, watched: Watched) -> dict[int, list[Any]]:
         """Which units have fired in a call, by rows."""
         fired = {}
         for spec, tensors in watched.items():
             row = self.state.rows[path, spec]
             units = self._since_fired.units(row)
             new = fired_in(tensors, units) if units else None
-            if new is not None:
+            if new:
                 fired[row] = new
         return fired
 
     def finish(self) -> None:
-        """End the step: count its samples, add all that could wait at once."""
-        if self._fired:
-            self._since_fired.update(self._fired)
+        """End the step: count its samples, add all that could wait."""
+        self._add_waiting(1.0)
+
+    def _add_waiting(self, steps: float) -> None:
+        """Add what waits for the end of the running block, all at once.
+
+        Args:
+            steps: 1 at the end of the step, whose samples are counted then.
+        """
+        waiting = self._waiting[-1]
+        if waiting.fired:
+            self._since_fired.update(waiting.fired)
         if self.phase not in self.state.totals:
             return
         values: dict[TermKey, Tensor] = {}
-        for path, terms in self._unadded:
+        for path, terms in waiting.terms:
             for name, value in terms().items():
                 before = values.get((path, name))
                 values[path, name] = value if before is None else before + value
-        self.state.totals[self.phase].add(values, self.samples, 1.0)
+        if values or steps:
+            self.state.totals[self.phase].add(values, self.samples, steps)
 
 
 class StatisticsRecorder(TermRecorder):
@@ -146,11 +196,9 @@ class StatisticsRecorder(TermRecorder):
         super().__init__(state, phase, samples)
         # Of the calls that can be used together.
         self._seen: dict[SpecKey, MaskedTensors] = {}
-        self._seen_in = self._trace
+        self._seen_in = _running_trace()
         # Those called more than once, whose histogram can wait.
         self._unjoined: dict[SpecKey, None] = {}
-        # What can wait, by rows.
-        self._batches: dict[int, Any] = {}
 
     def _add(
         self,
@@ -175,12 +223,13 @@ class StatisticsRecorder(TermRecorder):
         statistics = self.state.statistics_of(self.phase)
         row = self.state.rows[key]
         new = statistics.seen(row, activations, mask)
-        if _running_trace() != self._trace:
+        waiting = self._waiting_here()
+        if waiting is None:
             statistics.update({row: new})
         else:
-            if row in self._batches:
-                self._update()
-            self._batches[row] = new
+            if row in waiting.batches:
+                self._update(waiting)
+            waiting.batches[row] = new
         if statistics is self.state.statistics:
             for optional in self.state.optional[key].values():
                 optional.update(activations, mask)
@@ -190,25 +239,26 @@ class StatisticsRecorder(TermRecorder):
         seen.append((activations, mask))
         if len(seen) == 1:
             return
-        if self._seen_in == self._trace:
-            self._unjoined[key] = None
-        else:
+        if waiting is None:
             statistics.update_histogram(row, *_joined(seen))
+        else:
+            self._unjoined[key] = None
 
-    def _update(self) -> None:
-        """Take what has waited, all at once."""
-        if self._batches:
-            self.state.statistics_of(self.phase).update(self._batches)
-            self._batches = {}
+    def _update(self, waiting: _Waiting) -> None:
+        """Take the statistics that wait, all at once."""
+        if waiting.batches:
+            self.state.statistics_of(self.phase).update(waiting.batches)
+            waiting.batches = {}
 
-    def finish(self) -> None:
-        """End the step: also take the statistics that could wait."""
-        super().finish()
-        self._update()
+    def _add_waiting(self, steps: float) -> None:
+        """Add what waits, the statistics too."""
+        super()._add_waiting(steps)
+        self._update(self._waiting[-1])
         for key in self._unjoined:
             self.state.statistics_of(self.phase).update_histogram(
                 self.state.rows[key], *_joined(self._seen[key])
             )
+        self._unjoined.clear()
 
 
 def _running_trace() -> tuple[object, object]:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ from keras_actpen.backend.tensors import Tensor
 from keras_actpen.statistics.batch_elements import (
     Elements,
     column,
+    elements_of,
     histograms,
 )
 from keras_actpen.statistics.device_state import (
@@ -23,7 +24,6 @@ from keras_actpen.statistics.device_state import (
     power_of_two,
     read_words,
     state_variable,
-    total,
 )
 from keras_actpen.statistics.histograms import BUCKETS, histogram
 from keras_actpen.statistics.moments import Moments
@@ -104,7 +104,7 @@ class ActivationStatistics(DeviceState):
 
     def seen(
         self, row: int, activations: Tensor, mask: Tensor | None = None
-    ) -> Elements:
+    ) -> Any:
         """What `update` needs of one batch, as part of a compiled step.
 
         Args:
@@ -114,9 +114,9 @@ class ActivationStatistics(DeviceState):
                 `activations`, `False` where a position does not count, or
                 `None`.
         """
-        return Elements(activations, mask)
+        return backend.later(elements_of, activations, mask)
 
-    def update(self, batches: Mapping[int, Elements]) -> None:
+    def update(self, batches: Mapping[int, Any]) -> None:
         """Take in a batch of each of some tensors, as part of a compiled step.
 
         The histograms are those of these batches, the others' are forgotten.
@@ -127,14 +127,14 @@ class ActivationStatistics(DeviceState):
         Args:
             batches: What `seen` returns, by rows.
         """
-        rows, news = list(batches), list(batches.values())
+        rows, news = list(batches), backend.results([*batches.values()])
         # Columns of shape (rows, 1).
         table = _rows(ops.convert_to_tensor(self.measures), rows)
         old = Measures(*(table[:, i : i + 1] for i in range(len(Measures()))))
         counts = _rows(ops.convert_to_tensor(self.counts), rows)
         lower, upper = counts[:, : _WORDS // 2], counts[:, _WORDS // 2 : _WORDS]
         count = column([new.count for new in news])
-        zeros = count - column([total(new.fired) for new in news])
+        zeros = count - column([new.nonzero for new in news])
         start = column([new.start for new in news])
         highest = column([new.high for new in news])
 
@@ -164,26 +164,26 @@ class ActivationStatistics(DeviceState):
         measures = Measures(
             merged.mean, merged.second, scale, low, high, *edges
         )
-        nonfinite = column([new.seen - new.count for new in news])
+        nonfinite = column([new.nonfinite for new in news])
         added = ops.concatenate([*Counts(count, zeros, nonfinite)], axis=1)
         words = add_to_words([lower, upper], added)
         counts = ops.concatenate([words[0], words[1], buckets], axis=1)
         _write(self.measures, rows, ops.concatenate([*measures], axis=1))
         _write(self.counts, rows, counts)
-        self._add_fired(batches)
+        self._add_fired(dict(zip(rows, news, strict=True)))
 
-    def _add_fired(self, batches: Mapping[int, Elements]) -> None:
+    def _add_fired(self, news: Mapping[int, Elements]) -> None:
         """Add how often each unit has fired."""
-        old, parts = ops.convert_to_tensor(self.fired), {}
-        for row, new in batches.items():
-            where = self.slices[row]
+        fired, parts = ops.convert_to_tensor(self.fired), []
+        for row, where in enumerate(self.slices):
+            part = fired[where or slice(0)]
             # A batch with other units says nothing of these.
-            size = 0 if where is None else where.stop - where.start
-            if size and new.fired.shape[0] in (None, size):
-                fired = ops.reshape(new.fired, (size,))
-                parts[where.start] = old[where] + fired
-        if parts:
-            self.fired.assign(backend.with_parts(old, parts))
+            alike = (None, part.shape[0])
+            if row in news and news[row].fired.shape[0] in alike:
+                part = part + ops.reshape(news[row].fired, part.shape)
+            parts.append(part)
+        if any(part.shape[0] for part in parts):
+            self.fired.assign(ops.concatenate(parts))
 
     def update_histogram(
         self, row: int, activations: Tensor, mask: Tensor | None = None
@@ -195,7 +195,7 @@ class ActivationStatistics(DeviceState):
             activations: As in `update`.
             mask: As in `update`.
         """
-        edges, buckets = histograms([Elements(activations, mask)])
+        edges, buckets = histograms([elements_of(activations, mask)])
         measures = _rows(ops.convert_to_tensor(self.measures), [row])
         counts = _rows(ops.convert_to_tensor(self.counts), [row])
         measures = [measures[:, : -len(edges)], *edges]
@@ -245,8 +245,14 @@ def _rows(table: Tensor, rows: Sequence[int]) -> Tensor:
 def _write(table: keras.Variable, rows: Sequence[int], new: Tensor) -> None:
     """Replace some rows of a table."""
     if list(rows) != list(range(table.shape[0])):
-        parts = {row: new[i : i + 1] for i, row in enumerate(rows)}
-        new = backend.with_parts(ops.convert_to_tensor(table), parts)
+        old = ops.convert_to_tensor(table)
+        places = {row: new[i : i + 1] for i, row in enumerate(rows)}
+        new = ops.concatenate(
+            [
+                places.get(row, old[row : row + 1])
+                for row in range(table.shape[0])
+            ]
+        )
     table.assign(new)
 
 

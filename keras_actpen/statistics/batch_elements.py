@@ -1,6 +1,7 @@
 """What the statistics on the device need of the elements of one batch."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,18 +16,14 @@ from keras_actpen.statistics.device_state import (
 from keras_actpen.statistics.histograms import BUCKETS
 
 
-class Elements:
+class Elements(NamedTuple):
     """What the statistics need of the elements of activations.
 
-    Args:
-        activations: Float tensor of shape `(batch, ..., units)`.
-        mask: Boolean tensor whose axes are the first axes of `activations`,
-            `False` where a position does not count, or `None`.
-
     Attributes:
-        seen: How many there are that are not masked.
-        count: How many of those are finite.
+        nonfinite: How many of those that are not masked are not finite.
+        count: How many of them are.
         fired: For each unit how many of those are not 0.
+        nonzero: How many those are.
         low: The smallest that is not 0, on all replicas, so that replicas can
             add up their histograms; infinity if there is none.
         high: The largest likewise, or minus infinity.
@@ -35,27 +32,54 @@ class Elements:
         buckets: Counts of those in buckets from `start` to `high`.
     """
 
-    def __init__(self, activations: Tensor, mask: Tensor | None = None):
-        x, counted, seen = counted_elements(activations, mask)
-        self.seen: Tensor = seen
-        self.count: Tensor = total(count_by_unit(counted))
-        some = ops.logical_and(counted, ops.not_equal(x, 0.0))
-        self.fired: Tensor = count_by_unit(some)
-        others = ops.cast(ops.size(x), "int") - total(self.fired)
-        smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
-        self.low: Tensor = backend.replica_min(smallest)
-        has_any = ops.isfinite(self.low)
-        self.start: Tensor = ops.where(has_any, self.low, 0.0)
-        # `start` in the place of all others: one tensor serves all sums.
-        values = ops.where(some, x, self.start)
-        high = -backend.replica_min(-ops.max(values, initial=-np.inf))
-        self.high: Tensor = ops.where(has_any, high, -np.inf)
-        edges = self.start, ops.maximum(self.high, self.start)
-        offsets = backend.offsets(values, self.start)
-        self.sums: tuple[Tensor, Tensor] = backend.double_sums(offsets)
-        self.buckets: Tensor = backend.bucket_counts(
-            offsets, *edges, BUCKETS, others
-        )
+    nonfinite: Tensor
+    count: Tensor
+    fired: Tensor
+    nonzero: Tensor
+    low: Tensor
+    high: Tensor
+    start: Tensor
+    sums: tuple[Tensor, Tensor]
+    buckets: Tensor
+
+
+def elements_of(activations: Tensor, mask: Tensor | None = None) -> Elements:
+    """Look at the elements of one batch, as part of a compiled step.
+
+    Args:
+        activations: Float tensor of shape `(batch, ..., units)`.
+        mask: Boolean tensor whose axes are the first axes of `activations`,
+            `False` where a position does not count, or `None`.
+    """
+    x, counted, seen = counted_elements(activations, mask)
+    count = total(count_by_unit(counted))
+    some = ops.logical_and(counted, ops.not_equal(x, 0.0))
+    fired = count_by_unit(some)
+    nonzero = total(fired)
+    others = ops.cast(ops.size(x), "int") - nonzero
+    smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+    low = backend.replica_min(smallest)
+    has_any = ops.isfinite(low)
+    start = ops.where(has_any, low, 0.0)
+    # `start` in the place of all others: one tensor serves all sums.
+    values = ops.where(some, x, start)
+    high = -backend.replica_min(-ops.max(values, initial=-np.inf))
+    high = ops.where(has_any, high, -np.inf)
+    offsets = backend.offsets(values, start)
+    buckets = backend.bucket_counts(
+        offsets, start, ops.maximum(high, start), BUCKETS, others
+    )
+    return Elements(
+        seen - count,
+        count,
+        fired,
+        nonzero,
+        low,
+        high,
+        start,
+        backend.double_sums(offsets),
+        buckets,
+    )
 
 
 def column(values: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """Which units are dead: how long ago each last fired, kept at every step."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -34,8 +35,8 @@ MANY_POSITIONS = 64
 Fired = tuple[Tensor, Tensor | int]
 
 
-def fired_in(tensors: MaskedTensors, units: int) -> Fired | None:
-    """Which units have left 0 in the calls of one step, as part of it.
+def fired_in(tensors: MaskedTensors, units: int) -> list[Any] | None:
+    """What `SinceFired.update` needs of calls, as part of a step.
 
     Args:
         tensors: The activations of each call, with their masks.
@@ -45,20 +46,42 @@ def fired_in(tensors: MaskedTensors, units: int) -> Fired | None:
         `None` if a call had another number of units, which says nothing of
         these.
     """
-    found = None
+    found = []
     for x, mask in tensors:
-        x = ops.stop_gradient(x)
         if len(x.shape) == 1:
             x = ops.expand_dims(x, -1)
         if x.shape[-1] not in (units, None):
             return None
-        new = _fired(x, mask), seen_elements(x, mask) // units
-        found = new if found is None else either(found, new)
+        found.append(backend.later(_fired, ops.stop_gradient(x), mask))
     return found
 
 
-def _fired(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Which units have left 0 in one call.
+def fired_by_row(steps: Mapping[int, Sequence[Any]]) -> dict[int, Fired]:
+    """Which units have left 0 in the calls of one step, by rows.
+
+    Args:
+        steps: What `fired_in` has returned, by rows.
+    """
+    calls = [call for calls in steps.values() for call in calls]
+    found = iter(backend.results(calls))
+    return {
+        row: functools.reduce(_either, itertools.islice(found, len(calls)))
+        for row, calls in steps.items()
+    }
+
+
+def _either(first: Fired, second: Fired) -> Fired:
+    """Which units have left 0 in one of two calls."""
+    return ops.logical_or(first[0], second[0]), first[1] + second[1]
+
+
+def _fired(x: Tensor, mask: Tensor | None) -> Fired:
+    """Which units have left 0 in one call."""
+    return _ever_left_zero(x, mask), seen_elements(x, mask) // x.shape[-1]
+
+
+def _ever_left_zero(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Which units are not 0 somewhere.
 
     The first sample of a convolution shows it of nearly all units. If it does
     of all, there is no need to read the others.
@@ -91,11 +114,6 @@ def _left_zero(x: Tensor, mask: Tensor | None) -> Tensor:
     )
 
 
-def either(first: Fired, second: Fired) -> Fired:
-    """Which units have fired in one of two calls of a step."""
-    return ops.logical_or(first[0], second[0]), first[1] + second[1]
-
-
 class SinceFired(DeviceState):
     """Positions since each unit last fired, for all watched tensors at once.
 
@@ -109,33 +127,41 @@ class SinceFired(DeviceState):
 
     def __init__(self, units: Sequence[int | None]):
         super().__init__()
-        # Of each watched tensor its units, then how many positions it has
-        # seen: those since something that never happened.
-        ends = list(itertools.accumulate(n + 1 if n else 0 for n in units))
+        ends = list(itertools.accumulate(size or 0 for size in units))
         self.slices: list[slice | None] = [
-            slice(end - size - 1, end) if size else None
+            slice(end - size, end) if size else None
             for size, end in zip(units, ends, strict=True)
         ]
+        # Of the units of each watched tensor; then of each how many it has
+        # seen: those since something that never happened.
         self.positions: keras.Variable = state_variable(
-            (max(ends[-1], 1),), "since_fired", dtype="int"
+            (ends[-1] + len(units),), "since_fired", dtype="int"
         )
 
     def units(self, row: int) -> int | None:
         """How many units of a watched tensor are followed."""
         where = self.slices[row]
-        return None if where is None else where.stop - where.start - 1
+        return None if where is None else where.stop - where.start
 
-    def update(self, steps: Mapping[int, Fired]) -> None:
-        """Take in what `fired_in` a step, by rows, as part of the step."""
+    def update(self, steps: Mapping[int, Sequence[Any]]) -> None:
+        """Take in what `fired_in` calls of a step, by rows, as part of it."""
         state = ops.convert_to_tensor(self.positions)
-        parts = {}
-        for row, (fired, positions) in steps.items():
-            where = self.slices[row]
-            old = ops.minimum(state[where], MOST_POSITIONS)
-            new = old + ops.cast(positions, state.dtype)
-            fired = ops.concatenate([fired, ops.zeros_like(fired[:1])])
-            parts[where.start] = ops.where(fired, ops.zeros_like(new), new)
-        self.positions.assign(backend.with_parts(state, parts))
+        unchanged = ops.zeros_like(state)
+        fired, since, seen = [], [], []
+        found = fired_by_row(steps)
+        for row, where in enumerate(self.slices):
+            nothing = unchanged[where or slice(0)]
+            new, positions = found.get(row, (ops.cast(nothing, "bool"), 0))
+            positions = ops.cast(positions, state.dtype)
+            fired.append(ops.reshape(new, nothing.shape))
+            since.append(nothing + positions)
+            seen.append(unchanged[:1] + positions)
+        fired.append(ops.cast(unchanged[: len(seen)], "bool"))
+        state = ops.minimum(state, MOST_POSITIONS)
+        state = state + ops.concatenate(since + seen)
+        self.positions.assign(
+            ops.where(ops.concatenate(fired), unchanged, state)
+        )
 
     def read(self) -> list[tuple[np.ndarray, int] | None]:
         """For each tensor the positions since units fired, and those seen.
@@ -144,20 +170,27 @@ class SinceFired(DeviceState):
         are those of the replica on which it fired last, times the number of
         replicas, whose steps have the same size but for the last one.
         """
-        replicas = backend.local_values(self.positions)
+        replicas = [
+            np.minimum(one, MOST_POSITIONS)
+            for one in backend.local_values(self.positions)
+        ]
+        first = self.positions.shape[0] - len(self.slices)
         return [
-            None if where is None else _merged([one[where] for one in replicas])
-            for where in self.slices
+            None
+            if where is None
+            else _merged([(one[where], one[first + row]) for one in replicas])
+            for row, where in enumerate(self.slices)
         ]
 
 
-def _merged(replicas: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+def _merged(
+    replicas: Sequence[tuple[np.ndarray, np.integer]],
+) -> tuple[np.ndarray, int]:
     """Positions since units fired, and those seen, on all replicas."""
-    replicas = [np.minimum(one, MOST_POSITIONS) for one in replicas]
-    seen = sum(int(one[-1]) for one in replicas)
+    total = sum(int(seen) for _, seen in replicas)
     # As shares, so that what has never fired on any stays at all positions.
-    shares = [one[:-1] / max(int(one[-1]), 1) for one in replicas]
-    return np.rint(np.min(shares, axis=0) * seen).astype("int64"), seen
+    shares = [since / max(int(seen), 1) for since, seen in replicas]
+    return np.rint(np.min(shares, axis=0) * total).astype("int64"), total
 
 
 class DeadWindow:

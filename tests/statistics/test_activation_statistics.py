@@ -354,6 +354,40 @@ def test_the_rows_of_a_table_are_apart():
         np.testing.assert_array_equal(snapshots[row].histogram, alone.histogram)
 
 
+def test_the_rows_of_one_step_are_those_of_each_alone():
+    """On JAX those of one shape are looked at at once, small ones alone."""
+    shapes = [(4, 3), (4, 3), (4, 2, 3), (4, 3), (300, 300), (300, 300), (4, 3)]
+    tensors = [normal(*shape, mean=row) for row, shape in enumerate(shapes)]
+    tensors[1][2:, 1] = 0.0
+    tensors[3][0, 0] = np.nan
+    masks = [None, None, np.eye(4, 2) > 0, np.arange(4) > 0, None, None]
+    masks.append(np.arange(4) > 1)
+    dtypes = ["float32"] * len(shapes)
+    dtypes[0] = "float16"
+    batches = [
+        (ops.convert_to_tensor(x, dtype), mask)
+        for x, dtype, mask in zip(tensors, dtypes, masks, strict=True)
+    ]
+    counted = [
+        None if mask is None else ops.convert_to_tensor(mask) for mask in masks
+    ]
+    statistics = ActivationStatistics([shape[-1] for shape in shapes])
+
+    def step(*arrays):
+        statistics.update(
+            {
+                row: statistics.seen(row, x, mask)
+                for row, (x, mask) in enumerate(
+                    zip(arrays, counted, strict=True)
+                )
+            }
+        )
+
+    compiled(step, statistics.variables, True)(*(x for x, _ in batches))
+    for found, (x, mask) in zip(statistics.read(), batches, strict=True):
+        assert_values(found.values(), expected(float32(x), mask))
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes of TensorFlow")
 def test_units_that_the_graph_does_not_know():
     import tensorflow as tf

@@ -13,7 +13,7 @@ from keras_actpen.statistics.since_fired import (
     DeadWindow,
     SinceFired,
     check_dead_after,
-    either,
+    fired_by_row,
     fired_in,
 )
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
@@ -116,11 +116,12 @@ def test_steps_of_several_rows(dtype):
 def test_the_calls_of_one_step():
     calls = [rare(4, 5, seed=seed) for seed in (1, 2)]
     tensors = [(ops.convert_to_tensor(x), None) for x in calls]
-    fired, positions = fired_in(tensors, 5)
-    together = either(*(fired_in([one], 5) for one in tensors))
+    joined = {0: fired_in(tensors, 5)}
+    apart = {0: [call for one in tensors for call in fired_in([one], 5)]}
     reference = (np.concatenate(calls) != 0).any(axis=0)
     assert 0 < reference.sum() < 5
-    for found, number in ((fired, positions), together):
+    for calls in (joined, apart):
+        ((found, number),) = fired_by_row(calls).values()
         np.testing.assert_array_equal(ops.convert_to_numpy(found), reference)
         assert int(number) == 8
 
@@ -141,7 +142,8 @@ def test_a_unit_that_fires_in_a_later_sample_alone(late, masked):
     counted = np.ones((3, 9, 8), "bool")
     counted[0] = not masked
     mask = ops.convert_to_tensor(counted) if masked else None
-    fired, positions = fired_in([(ops.convert_to_tensor(x), mask)], units=4)
+    calls = fired_in([(ops.convert_to_tensor(x), mask)], units=4)
+    ((fired, positions),) = fired_by_row({0: calls}).values()
     seen = x * counted[..., None]
     np.testing.assert_array_equal(
         ops.convert_to_numpy(fired), (seen != 0).any((0, 1, 2))
