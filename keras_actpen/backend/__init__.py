@@ -46,6 +46,7 @@ from keras_actpen.backend.replicas import (
 )
 from keras_actpen.backend.stacking import later, results
 from keras_actpen.backend.sums import (
+    any_nonzero,
     compensated_sums,
     precise_sum,
     scalars,
@@ -67,6 +68,7 @@ else:
     from keras import ops as operations
 
 __all__ = [
+    "any_nonzero",
     "below_root",
     "bucket_counts",
     "compensated_sums",

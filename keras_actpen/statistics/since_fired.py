@@ -96,22 +96,13 @@ def _ever_left_zero(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _left_zero(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Which units are not 0 somewhere, in one pass.
-
-    A unit has left 0 if its largest value is not 0 or its smallest is not.
-    (NaN is not 0 either.) On TensorFlow and torch this took 0.6 of the time
-    of `any(x != 0)`, or less (2.8 million).
-    """
+    """Which units are not 0 somewhere, in one pass; NaN is not 0 either."""
     if mask is not None:
         keep = ops.cast(mask, "bool")
         while len(keep.shape) < len(x.shape):
             keep = ops.expand_dims(keep, -1)
         x = ops.where(keep, x, ops.zeros_like(x))
-    axes = tuple(range(len(x.shape) - 1))
-    return ops.logical_or(
-        ops.not_equal(ops.max(x, axis=axes, initial=0.0), 0),
-        ops.not_equal(ops.min(x, axis=axes, initial=0.0), 0),
-    )
+    return backend.any_nonzero(x)
 
 
 class SinceFired(DeviceState):
