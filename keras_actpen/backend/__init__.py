@@ -55,6 +55,7 @@ from keras_actpen.backend.sums import (
     sum_of_squares,
 )
 from keras_actpen.backend.trainers import (
+    compiles_steps,
     hands_state_through,
     looks_up_step,
     returns_scalars,
@@ -73,6 +74,7 @@ __all__ = [
     "bucket_counts",
     "compensated_sums",
     "compiled",
+    "compiles_steps",
     "differentiates_latest_first",
     "double_sums",
     "hands_state_through",

@@ -33,6 +33,13 @@ def state_is_sharded() -> bool:
     )
 
 
+def compiles_steps(model: keras.Model) -> bool:
+    """Whether the first step of a compiled model takes time to compile."""
+    if keras.backend.backend() == "torch":
+        return bool(model.jit_compile)
+    return not model.run_eagerly
+
+
 def looks_up_step(model: keras.Model, name: str) -> bool:
     """Whether a model's functions look up the step whenever they run.
 

@@ -6,6 +6,7 @@ armed for the next step, so that a training that was interrupted goes on as if
 nothing had been there.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from keras import ops, tree
 
 from keras_actpen import backend, internals
 from keras_actpen.attach import recording
+from keras_actpen.attach.user_warning import warn_user
 from keras_actpen.backend.tensors import Tensor
 from keras_actpen.instrumentation import step_logs, step_recorders
 from keras_actpen.internals.attributes import attribute_in_front
@@ -22,6 +24,10 @@ _RECORDERS = {
     "terms": step_recorders.TermRecorder,
     "statistics": step_recorders.StatisticsRecorder,
 }
+
+
+# By how many seconds the step with statistics may take longer to compile.
+LONG_TO_COMPILE = 10.0
 
 
 class Stopwatch(Protocol):
@@ -54,6 +60,8 @@ class StepFunction:
         self.requested: str | None = None
         # Those that time the next step; no other step is waited for.
         self.stopwatches: list[Stopwatch] = []
+        # Of the first call of each function, which compiles it.
+        self._first_seconds: dict[str | None, float] = {}
         # Made now, because on JAX the variables are gone between two steps.
         self._functions = {
             what: self._make(what) for what in session.recordable[phase]
@@ -88,6 +96,34 @@ class StepFunction:
         return step_logs.expanded(result, session.keys)
 
     def _run(self, requested: str | None, args: tuple[Any, ...]) -> Any:
+        if requested in self._first_seconds:
+            return self._call(requested, args)
+        began = time.perf_counter()
+        result = self._call(requested, args)
+        self._first_seconds[requested] = time.perf_counter() - began
+        if backend.compiles_steps(self.session.model):
+            self._notice_compiling()
+        return result
+
+    def _notice_compiling(self) -> None:
+        """Say so if the statistics take long to compile."""
+        others = dict(self._first_seconds)
+        seconds = others.pop("statistics", 0.0)
+        # When the second of them has run: both compile what the model is.
+        if len(others) != 1 or not seconds:
+            return
+        (without,) = others.values()
+        if seconds - without > LONG_TO_COMPILE:
+            warn_user(
+                f"Compiling the {self.phase} step that takes statistics took "
+                f"{seconds:.0f} seconds, the one that takes none "
+                f"{without:.0f} (watched layers: {len(self.session.layers)}). "
+                "Each training pays for it once. To make it shorter, watch "
+                "fewer layers, or take no statistics with "
+                "`PenaltyMonitor(statistics_freq=0)`."
+            )
+
+    def _call(self, requested: str | None, args: tuple[Any, ...]) -> Any:
         function, step = self._functions.get(requested, self._unrequested)
         try:
             if step is None:

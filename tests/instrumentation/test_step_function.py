@@ -1,5 +1,7 @@
 """What is compiled, when, and that training does not notice."""
 
+import time
+
 import event_logs
 import keras
 import numpy as np
@@ -17,8 +19,10 @@ from keras_actpen import (
     penalty_terms,
     watch_activations,
 )
+from keras_actpen.instrumentation import step_function
 from keras_actpen.instrumentation.step_recorders import StatisticsRecorder
 from keras_actpen.instrumentation.term_totals import TermTotals
+from keras_actpen.statistics.activation_statistics import ActivationStatistics
 
 BACKEND = keras.backend.backend()
 KEY = "penalty/dense_4/l2"
@@ -257,6 +261,27 @@ def test_a_plain_step_holds_no_statistic(tmp_path):
         for operations in (found[2].plain, terms, statistics)
     ]
     assert counts[0] == counts[1] == counts[2] - 1
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile")
+def test_a_long_compilation_is_told_once(tmp_path, monkeypatch):
+    fit(quick(), PenaltyMonitor(tmp_path / "short", statistics_freq=2))
+    monkeypatch.setattr(step_function, "LONG_TO_COMPILE", 0.5)
+    seen = ActivationStatistics.seen
+
+    def slow(*args):
+        time.sleep(1.0)
+        return seen(*args)
+
+    monkeypatch.setattr(ActivationStatistics, "seen", slow)
+    monitor = PenaltyMonitor(tmp_path / "long", statistics_freq=2)
+    with pytest.warns(UserWarning, match="watched layers: 1") as told:
+        fit(quick(), monitor)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    eager = quick()
+    eager.run_eagerly = True
+    fit(eager, PenaltyMonitor(tmp_path / "eager", statistics_freq=2))
 
 
 # Coefficients
