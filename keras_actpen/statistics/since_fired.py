@@ -77,7 +77,8 @@ def _either(first: Fired, second: Fired) -> Fired:
 
 def _fired(x: Tensor, mask: Tensor | None) -> Fired:
     """Which units have left 0 in one call."""
-    return _ever_left_zero(x, mask), seen_elements(x, mask) // x.shape[-1]
+    units = ops.cast(ops.shape(x)[-1], "int")
+    return _ever_left_zero(x, mask), seen_elements(x, mask) // units
 
 
 def _ever_left_zero(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -132,6 +132,20 @@ def test_other_units_say_nothing():
     assert fired_in([(ops.ones((4, 6)), None), (x, None)], 6) is None
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes of TensorFlow")
+def test_units_that_the_graph_does_not_know():
+    import tensorflow as tf
+
+    state = SinceFired([3])
+    step = tf.function(
+        lambda x: state.update({0: fired_in([(x, None)], 3)}),
+        input_signature=[tf.TensorSpec((None, None))],
+    )
+    step([[0.0, 1.0, -2.0], [0.0, 0.0, 0.0]])
+    ((since, seen),) = state.read()
+    assert (since.tolist(), seen) == ([2, 0, 0], 2)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("late", [[], [2]])
 def test_a_unit_that_fires_in_a_later_sample_alone(late, masked):
