@@ -8,6 +8,7 @@ from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
 # isort: split
 import keras
 
+from keras_actpen.backend.chunks import by_chunks
 from keras_actpen.backend.doubles import (
     bucket_counts,
     double_sums,
@@ -72,6 +73,7 @@ __all__ = [
     "any_nonzero",
     "below_root",
     "bucket_counts",
+    "by_chunks",
     "compensated_sums",
     "compiled",
     "compiles_steps",

@@ -1,7 +1,7 @@
 """What the statistics on the device need of the elements of one batch."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,35 +51,62 @@ def elements_of(activations: Tensor, mask: Tensor | None = None) -> Elements:
         mask: Boolean tensor whose axes are the first axes of `activations`,
             `False` where a position does not count, or `None`.
     """
-    x, counted, seen = counted_elements(activations, mask)
-    count = total(count_by_unit(counted))
-    some = ops.logical_and(counted, ops.not_equal(x, 0.0))
-    fired = count_by_unit(some)
-    nonzero = total(fired)
-    others = ops.cast(ops.size(x), "int") - nonzero
-    smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+    tensors = activations, mask
+    nonfinite, count, fired, smallest = backend.by_chunks(
+        _extent, ("sum", "sum", "sum", "min"), tensors
+    )
     low = backend.replica_min(smallest)
     has_any = ops.isfinite(low)
     start = ops.where(has_any, low, 0.0)
-    # `start` in the place of all others: one tensor serves all sums.
-    values = ops.where(some, x, start)
-    high = -backend.replica_min(-ops.max(values, initial=-np.inf))
+
+    def largest(*tensors: Any) -> tuple[Tensor]:
+        return (ops.max(_values(*tensors, start), initial=-np.inf),)
+
+    (high,) = backend.by_chunks(largest, ("max",), tensors)
+    high = -backend.replica_min(-high)
     high = ops.where(has_any, high, -np.inf)
-    offsets = backend.offsets(values, start)
-    buckets = backend.bucket_counts(
-        offsets, start, ops.maximum(high, start), BUCKETS, others
+    edges = start, ops.maximum(high, start)
+
+    def sums_and_buckets(*tensors: Any) -> tuple[Tensor, ...]:
+        offsets = backend.offsets(_values(*tensors, start), start)
+        buckets = backend.bucket_counts(offsets, *edges, BUCKETS)
+        return *backend.double_sums(offsets), buckets
+
+    *sums, buckets = backend.by_chunks(
+        sums_and_buckets, ("sum", "sum", "sum"), tensors
     )
+    nonzero = total(fired)
+    others = ops.cast(ops.size(activations), "int") - nonzero
+    buckets = without_others(buckets, others)
     return Elements(
-        seen - count,
-        count,
-        fired,
-        nonzero,
-        low,
-        high,
-        start,
-        backend.double_sums(offsets),
-        buckets,
+        nonfinite, count, fired, nonzero, low, high, start, tuple(sums), buckets
     )
+
+
+def _extent(x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    """The first four of `Elements` but for `nonzero`, and the smallest."""
+    x, counted, seen = counted_elements(x, mask)
+    some = ops.logical_and(counted, ops.not_equal(x, 0.0))
+    count = total(count_by_unit(counted))
+    smallest = ops.min(ops.where(some, x, np.inf), initial=np.inf)
+    return seen - count, count, count_by_unit(some), smallest
+
+
+def _values(x: Tensor, mask: Tensor | None, start: Tensor) -> Tensor:
+    """The finite elements that are not 0, `start` in the place of others."""
+    x, counted, _ = counted_elements(x, mask)
+    return ops.where(ops.logical_and(counted, ops.not_equal(x, 0.0)), x, start)
+
+
+def without_others(buckets: Tensor, others: Tensor) -> Tensor:
+    """Counts in buckets without those of values that stand for others.
+
+    Args:
+        buckets: Counts; those that stand for others are in the first bucket.
+        others: Their number.
+    """
+    first = buckets[:1] - ops.cast(others, buckets.dtype)
+    return ops.concatenate([first, buckets[1:]])
 
 
 def column(values: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
+from keras_actpen.statistics.batch_elements import without_others
 from keras_actpen.statistics.device_state import (
     add_to_words,
     counted_elements,
@@ -91,8 +92,8 @@ class QuantileSketch(OptionalStatistic):
         values = ops.where(counted, logarithm, low)
         others = ops.sum(ops.cast(ops.logical_not(counted), "int"))
         offsets = backend.offsets(values, low)
-        counts = backend.bucket_counts(offsets, low, high, _BUCKETS, others)
-        return ops.cast(counts, self.counts.dtype)
+        counts = backend.bucket_counts(offsets, low, high, _BUCKETS)
+        return ops.cast(without_others(counts, others), self.counts.dtype)
 
     def read(self) -> Values:
         """The seven quantiles by name, all NaN if nothing has been seen."""
