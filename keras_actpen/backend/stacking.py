@@ -13,9 +13,10 @@ if keras.backend.backend() == "jax":
     import jax
     import jax.numpy as jnp
 
-# Elements of the largest tensors that are copied to be looked at together.
-# Each larger one takes its time to compile, but no memory of its size.
-_MOST_ELEMENTS = 2**16
+# Elements of tensors that are copied to be looked at together. More take
+# their time to compile, but no memory of their size: a copy of 4 million
+# elements took as long as the 64 layers that they came from.
+_MOST_ELEMENTS = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,17 @@ class _Later:
     mask: Tensor | None
 
     @property
+    def together(self) -> int:
+        """How many of its shape can be looked at together."""
+        shape = self.tensor.shape
+        if not all(isinstance(size, int) for size in shape):
+            return 1
+        return max(_MOST_ELEMENTS // max(math.prod(shape), 1), 1)
+
+    @property
     def key(self) -> Any:
         """Equal where the same code can be compiled for both."""
-        shape = self.tensor.shape
-        is_known = all(isinstance(size, int) for size in shape)
-        if not is_known or math.prod(shape) > _MOST_ELEMENTS:
+        if self.together == 1:
             return id(self)
         tensors = (self.tensor, *([] if self.mask is None else [self.mask]))
         return self.function, *map(jax.typeof, tensors)
@@ -72,9 +79,12 @@ def results(pending: Sequence[Any]) -> list[Any]:
         groups.setdefault(one.key, []).append(i)
     found: dict[int, Any] = {}
     for numbers in groups.values():
-        found |= zip(
-            numbers, _together([pending[i] for i in numbers]), strict=True
-        )
+        most = pending[numbers[0]].together
+        for start in range(0, len(numbers), most):
+            some = numbers[start : start + most]
+            found |= zip(
+                some, _together([pending[i] for i in some]), strict=True
+            )
     return [found[i] for i in range(len(pending))]
 
 
