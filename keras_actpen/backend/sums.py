@@ -59,8 +59,10 @@ def any_nonzero(x: Tensor) -> Tensor:
         flat = tf.reshape(tf.abs(x), (-1, keras.ops.shape(x)[-1]))
         ones = tf.ones((1, tf.shape(flat)[0]))
         return tf.matmul(ones, flat)[0] != 0
-    if keras.backend.backend() == "torch" and not x.numel():
-        return x.new_zeros(x.shape[-1:], dtype=torch.bool)
+    if keras.backend.backend() == "torch":
+        if not x.numel():
+            return x.new_zeros(x.shape[-1:], dtype=torch.bool)
+        return (torch.amax(x, axes) != 0) | (torch.amin(x, axes) != 0)
     high = keras.ops.max(x, axes, initial=0.0)
     low = keras.ops.min(x, axes, initial=0.0)
     return keras.ops.logical_or(high != 0, low != 0)
