@@ -56,7 +56,7 @@ class TermRecorder:
         # Ids of the layers called, and of those asked for their losses.
         self.called_layers: set[int] = set()
         self.asked_layers: set[int] = set()
-        self.model_called = False
+        self.model_called: bool = False
         # Paths of layers whose weights were taken.
         self._weighed: set[str] = set()
         # Of the step, then of the model's running call.
