@@ -66,8 +66,8 @@ def later(
 def results(pending: Sequence[Any]) -> list[Any]:
     """What functions return, on JAX that of tensors of one shape at once.
 
-    Each by itself took most of the first epoch of a model with 60 watched
-    layers there: XLA compiled each, a tenth of a second long.
+    XLA compiles the code of each tensor by itself. That took most of the
+    first epoch of a model with 60 watched layers.
 
     Args:
         pending: What `later` has returned, in the same trace.
