@@ -1,6 +1,6 @@
 """What is compiled, when, and that training does not notice."""
 
-import time
+import types
 
 import event_logs
 import keras
@@ -265,17 +265,26 @@ def test_a_plain_step_holds_no_statistic(tmp_path):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch does not compile")
 def test_a_long_compilation_is_told_once(tmp_path, monkeypatch):
-    fit(quick(), PenaltyMonitor(tmp_path / "short", statistics_freq=2))
-    monkeypatch.setattr(step_function, "LONG_TO_COMPILE", 0.5)
+    spent = {"waited": 0.0, "computed": 0.0}
+    clock = types.SimpleNamespace(
+        perf_counter=lambda: sum(spent.values()),
+        process_time=lambda: spent["computed"],
+    )
+    monkeypatch.setattr(step_function, "time", clock)
     seen = ActivationStatistics.seen
 
-    def slow(*args):
-        time.sleep(1.0)
-        return seen(*args)
+    def taking(how):
+        def slow(*args):
+            spent[how] += 12.0
+            return seen(*args)
 
-    monkeypatch.setattr(ActivationStatistics, "seen", slow)
-    monitor = PenaltyMonitor(tmp_path / "long", statistics_freq=2)
-    with pytest.warns(UserWarning, match="watched layers: 1") as told:
+        monkeypatch.setattr(ActivationStatistics, "seen", slow)
+
+    taking("waited")  # other processes had the cores
+    fit(quick(), PenaltyMonitor(tmp_path / "waited", statistics_freq=2))
+    taking("computed")
+    monitor = PenaltyMonitor(tmp_path / "computed", statistics_freq=2)
+    with pytest.warns(UserWarning, match="takes none 0 .*: 1") as told:
         fit(quick(), monitor)
     assert len(told) == 1
     assert told[0].filename == __file__
