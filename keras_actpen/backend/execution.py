@@ -1,6 +1,7 @@
 """How code is traced, compiled, differentiated and waited for."""
 
 import contextlib
+import functools
 import inspect
 import re
 import weakref
@@ -225,9 +226,18 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def uncompiled(function: _Function) -> _Function:
     """`function`, run as it is where torch compiles the code around it."""
-    if keras.backend.backend() == "torch":
-        return torch.compiler.disable(function)
-    return function
+    if keras.backend.backend() != "torch":
+        return function
+    apart = torch.compiler.disable(function)
+
+    @functools.wraps(function)
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        # Entering and leaving `apart` takes as long as a small function.
+        if torch.compiler.is_compiling():
+            return apart(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return chosen
 
 
 def value_and_gradients(

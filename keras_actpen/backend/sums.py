@@ -48,7 +48,7 @@ def any_nonzero(x: Tensor) -> Tensor:
     time of `ops.any(x != 0)` the first took 0.6 or less on TensorFlow and
     torch and 0.1 on JAX (2.8 million elements in four axes; in two it takes
     three times as long there), and on TensorFlow the second took a third of
-    the first (128 times 16,384).
+    the first (128 times 16,384), on torch 0.7 (128 times 256).
     """
     axes = tuple(range(len(x.shape) - 1))
     if keras.backend.backend() == "jax" and len(axes) == 1:
@@ -60,8 +60,8 @@ def any_nonzero(x: Tensor) -> Tensor:
         ones = tf.ones((1, tf.shape(flat)[0]))
         return tf.matmul(ones, flat)[0] != 0
     if keras.backend.backend() == "torch":
-        if not x.numel():
-            return x.new_zeros(x.shape[-1:], dtype=torch.bool)
+        if x.numel() <= CACHED:
+            return torch.sum(torch.abs(x), axes) != 0
         return (torch.amax(x, axes) != 0) | (torch.amin(x, axes) != 0)
     high = keras.ops.max(x, axes, initial=0.0)
     low = keras.ops.min(x, axes, initial=0.0)
