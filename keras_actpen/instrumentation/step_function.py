@@ -98,6 +98,9 @@ class StepFunction:
     def _run(self, requested: str | None, args: tuple[Any, ...]) -> Any:
         if requested in self._first_seconds:
             return self._call(requested, args)
+        if self.phase == "train" and not self._first_seconds:
+            with backend.strategy_scope(self.session.model):
+                internals.build_optimizer(self.session.model)
         began, used = time.perf_counter(), time.process_time()
         result = self._call(requested, args)
         # Neither what other processes took, nor each thread's share.

@@ -51,6 +51,7 @@ from keras_actpen.internals.tracing import (
 )
 from keras_actpen.internals.trainable import trainable_in_front
 from keras_actpen.internals.training import (
+    build_optimizer,
     give_back_jax_state,
     unwrap_reported_logs,
     wrap_reported_logs,
@@ -72,6 +73,7 @@ __all__ = [
     "ObservedTwin",
     "attributes_of",
     "batches_of",
+    "build_optimizer",
     "carry_over",
     "compute_loss_watched",
     "entry_layer",
