@@ -9,6 +9,11 @@ from keras_actpen.backend import installed  # noqa: F401  First: imports Keras
 import keras
 
 from keras_actpen.backend.chunks import by_chunks
+from keras_actpen.backend.compiling import (
+    compiled,
+    uncompiled,
+    unless_all,
+)
 from keras_actpen.backend.doubles import (
     bucket_counts,
     double_sums,
@@ -17,7 +22,6 @@ from keras_actpen.backend.doubles import (
 )
 from keras_actpen.backend.execution import (
     below_root,
-    compiled,
     differentiates_latest_first,
     have_escaped,
     is_hidden_from_tapes,
@@ -28,8 +32,6 @@ from keras_actpen.backend.execution import (
     running_reach,
     running_trace,
     traces_twice,
-    uncompiled,
-    unless_all,
     value_and_gradients,
     wait_for,
 )
