@@ -277,14 +277,15 @@ class Attachment:
 
     def _compute(self, call: Call) -> dict[str, Tensor]:
         """The values of a call, computed once."""
-        if call.values is None:
-            with internals.own_losses(call.entry):
-                call.values = term_values(
-                    self.terms, self.coefficients, call.watched
-                )
+        if call.values is not None:
+            return call.values
+        with internals.own_losses(call.entry):
+            values = term_values(self.terms, self.coefficients, call.watched)
+        if call.is_hidden or not backend.is_hidden_from_tapes():
+            call.values = values
             # So that activations are not kept until the next step.
             call.watched = {}
-        return call.values
+        return values
 
     def _note_units(self, watched: Watched) -> None:
         for spec, tensors in watched.items():

@@ -1,6 +1,7 @@
 """Where a layer is looked at: its outputs or its pre-activation."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,12 @@ from keras_actpen.attach.padding import (
     mask_for,
     padding_mask,
 )
-from keras_actpen.backend.tensors import MaskedTensors, Tensor, storage
+from keras_actpen.backend.tensors import (
+    Activation,
+    MaskedTensors,
+    Tensor,
+    storage,
+)
 
 _FIRST_OUTPUT = (ActivationSpec(),)
 
@@ -101,7 +107,7 @@ def watched_at(
         return {}
     if specs == _FIRST_OUTPUT and _is_tensor_to_tensor(args, kwargs, outputs):
         # Nearly all calls end here, in a third of the time of the search.
-        return {specs[0]: [(outputs, internals.mask_of(outputs))]}
+        return {specs[0]: [(outputs, _mask_of(layer, outputs))]}
     padding = padding_mask(layer, args, kwargs)
     return {
         spec: [
@@ -127,8 +133,10 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
         ValueError: If the layer has no activation of its own.
     """
     check_activation(layer)
-    attributes = vars(layer)
-    activation = attributes["activation"]
+    activation = own_activation(layer)
+    # On torch a layer that serves as one is a module of the layer's.
+    modules = vars(layer).get("_modules", {})
+    attributes = modules if "activation" in modules else vars(layer)
     seen = []
     is_remade = internals.is_rematerialized(layer)
     reach = backend.running_reach() if is_remade else None
@@ -149,8 +157,15 @@ def tapped_activation(layer: keras.layers.Layer) -> Iterator[list[Tensor]]:
 
 def check_activation(layer: keras.layers.Layer) -> None:
     """Refuse a layer without an activation of its own."""
-    if not callable(vars(layer).get("activation")):
+    if own_activation(layer) is None:
         raise _no_preactivation(layer)
+
+
+def own_activation(layer: keras.layers.Layer) -> Activation | None:
+    """The activation of a layer, None if it has none of its own."""
+    attributes = {**vars(layer).get("_modules", {}), **vars(layer)}
+    activation = attributes.get("activation")
+    return activation if callable(activation) else None
 
 
 def only_tapped(layer: keras.layers.Layer, seen: list[Tensor]) -> Tensor:
@@ -201,17 +216,29 @@ def tensors_at(
     if spec.on == "preactivation":
         mask = internals.mask_of(tree.flatten(outputs)[0])
         chosen = [(preactivation, mask)]
-    elif spec.output == "all":
-        chosen = [
-            (tensor, internals.mask_of(tensor))
-            for tensor in tree.flatten(outputs)
-        ]
     else:
-        tensor = _chosen_output(layer, outputs, spec.output)
-        chosen = [(tensor, internals.mask_of(tensor))]
+        found = tree.flatten(outputs)
+        if spec.output != "all":
+            found = [_chosen_output(layer, outputs, spec.output)]
+        masks = internals.mask_of
+        if spec.on == "output":
+            masks = functools.partial(_mask_of, layer)
+        chosen = [(tensor, masks(tensor)) for tensor in found]
     for tensor, _ in chosen:
         _check_tensor(layer, tensor, spec.on)
     return chosen
+
+
+def _mask_of(layer: keras.layers.Layer, output: Tensor) -> Tensor | None:
+    """The mask of an output, in the order of its positions.
+
+    Keras (3.15) gives what an RNN returns that goes backwards the mask of its
+    inputs, in their order.
+    """
+    mask = internals.mask_of(output)
+    if mask is None or not isinstance(layer, keras.layers.RNN):
+        return mask
+    return ops.flip(mask, axis=1) if layer.go_backwards else mask
 
 
 def _check_tensor(layer: keras.layers.Layer, tensor: Tensor, on: str) -> None:
@@ -223,9 +250,9 @@ def _check_tensor(layer: keras.layers.Layer, tensor: Tensor, on: str) -> None:
     elif not _is_float(tensor.dtype):
         expected = f"a float {what}; target the layer behind it"
         found = f"has dtype {keras.backend.standardize_dtype(tensor.dtype)}"
-    elif (kind := storage(tensor)) != "dense":
+    elif storage(tensor) != "dense":
         expected = f"a dense {what}; target the Dense or other layer behind it"
-        found = f"is a {kind} tensor"
+        found = f"is a {storage(tensor)} tensor"
     elif len(tensor.shape) == 0:
         expected = (
             f"an {what} for each sample; penalize what it is computed from, "

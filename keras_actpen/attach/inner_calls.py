@@ -14,6 +14,7 @@ from keras_actpen.attach.capture import (
     Watched,
     observed_call,
     only_tapped,
+    own_activation,
     tapped_activation,
     watched_at,
 )
@@ -85,7 +86,7 @@ class Listener:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[Any, Tensor | None]:
-        has_activation = callable(vars(root).get("activation"))
+        has_activation = own_activation(root) is not None
         tap = tapped_activation(root) if has_activation else nullcontext([])
         with tap as seen:
             outputs = method(*args, **kwargs)

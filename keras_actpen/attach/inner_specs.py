@@ -34,6 +34,8 @@ def known_arguments(layer: Layer) -> Arguments | None:
     if config is None:
         return None
     shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
+    if None in shapes.values():  # a `get_build_config` of the user's own
+        return None
     args = tuple(
         tree.map_shape_structure(
             lambda shape: keras.KerasTensor(shape, layer.compute_dtype), one

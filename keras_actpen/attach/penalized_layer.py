@@ -1,5 +1,6 @@
 """A layer of the user's class that adds penalties to the loss."""
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +96,9 @@ class PenalizedLayer(internals.ObservedTwin, keras.layers.Layer):
         self, plan: Plan, is_made_again: bool, within: InnerLayer | None = None
     ) -> None:
         layer = self.wrapped_layer
-        with keras.name_scope(layer.name):
+        with contextlib.ExitStack() as scopes:
+            for part in (layer.path or layer.name).split("/"):
+                scopes.enter_context(keras.name_scope(part))
             attachment = Attachment(
                 dict(plan.terms), plan.specs, is_made_again, within
             )

@@ -1,6 +1,8 @@
 """Models made of the layers of others, and what they are compiled with."""
 
-from collections.abc import Callable
+import operator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -116,15 +118,18 @@ def carry_over(
     def mapped(value: Any) -> Any:
         if isinstance(value, Layer):
             return visit(value)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(mapped, value))
-        if isinstance(value, list | tuple):
-            return (tuple if isinstance(value, tuple) else list)(
-                map(mapped, value)
-            )
+        if isinstance(value, tuple):
+            return _like(value, map(mapped, value))
+        if isinstance(value, list):
+            return list(map(mapped, value))
         if isinstance(value, dict):
-            return {key: mapped(item) for key, item in value.items()}
+            kind = OrderedDict if isinstance(value, OrderedDict) else dict
+            return kind((key, mapped(item)) for key, item in value.items())
         return value
+
+    # Weights that no attribute holds too, in the order of weight files.
+    for variable in (*old._trainable_variables, *old._non_trainable_variables):
+        new._track_variable(variable)
 
     attributes = {**vars(old), **vars(old).get("_modules", {})}
     present = {**vars(new), **vars(new).get("_modules", {})}
@@ -145,6 +150,14 @@ def carry_over(
             vars(new)[name] = vars(old)[name]
     if isinstance(new, RebuiltModel):
         own(new, _rebuilt_from=original_of(old))
+
+
+def _like(value: tuple[Any, ...], items: Iterable[Any]) -> tuple[Any, ...]:
+    """A tuple of other items, with the names of the first one's."""
+    if not hasattr(value, "_fields"):
+        return tuple(items)
+    # TensorFlow keeps a tuple in a proxy.
+    return type(getattr(value, "__wrapped__", value))(*items)
 
 
 def _holds_itself(value: Any, *outer: Any) -> bool:
@@ -199,10 +212,10 @@ def replace_sublayer(owner: Layer, old: Layer, new: Layer) -> None:
             if id(value) in seen:
                 return value  # a list may hold itself
             seen[id(value)] = value
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(replaced, value))
         if isinstance(value, tuple):
-            return tuple(map(replaced, value))
+            items = list(map(replaced, value))
+            if any(map(operator.is_not, items, value)):
+                return _like(value, items)
         if isinstance(value, list):
             for index, item in enumerate(value):
                 if (changed := replaced(item)) is not item:

@@ -98,6 +98,16 @@ def serialized_for_sharing(layer: keras.layers.Layer) -> dict[str, Any]:
     return config
 
 
+def in_file() -> set[int]:
+    """Ids of the objects that the file which the caller's caller writes has.
+
+    Or of those that it has read. Keras (3.15) goes by them to have an object
+    that is held twice in one place of a weight file.
+    """
+    visited = sys._getframe(2).f_locals.get("visited_saveables")
+    return visited if isinstance(visited, set) else set()
+
+
 def is_exporting() -> bool:
     """Whether the caller's caller collects variables for an export.
 

@@ -23,6 +23,7 @@ from keras.src.ops.operation import Operation
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals import tracing
 
 
 def _of_root(name: str) -> property:
@@ -69,10 +70,23 @@ class LayerTwin(Twin):
     compute_mask: Any = _of_root("compute_mask")
     get_build_config: Any = _of_root("get_build_config")
     build_from_config: Any = _of_root("build_from_config")
-    save_own_variables: Any = _of_root("save_own_variables")
-    load_own_variables: Any = _of_root("load_own_variables")
     save_assets: Any = _of_root("save_assets")
     load_assets: Any = _of_root("load_assets")
+
+    # A layer that another one holds would be in a file twice.
+    def save_own_variables(self, store: Any) -> None:
+        """Save those of the root, unless the file has them already."""
+        self._in_file_once(tracing.in_file(), "save_own_variables", store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load those of the root, unless it has them already."""
+        self._in_file_once(tracing.in_file(), "load_own_variables", store)
+
+    def _in_file_once(self, visited: set[int], method: str, store: Any) -> None:
+        root = self._twin_root
+        if id(root) not in visited:
+            getattr(root, method)(store)
+            visited.add(id(root))
 
     # torch.compile (2.13) cannot look into slots.
     @backend.uncompiled
