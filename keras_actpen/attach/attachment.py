@@ -155,7 +155,8 @@ class Attachment:
         if not self.terms and recorder is None:
             return
         hidden = bool(self.terms) and backend.is_hidden_from_tapes()
-        noted = Call(watched, entry, backend.running_trace(), hidden)
+        recorded = backend.are_recorded([*watched.values()])
+        noted = Call(watched, entry, backend.running_trace(), hidden, recorded)
         if self.terms and watched:
             self.calls.add(noted)
             if backend.differentiates_latest_first(watched.values()):
@@ -281,7 +282,7 @@ class Attachment:
             return call.values
         with internals.own_losses(call.entry):
             values = term_values(self.terms, self.coefficients, call.watched)
-        if call.is_hidden or not backend.is_hidden_from_tapes():
+        if not call.is_recorded or backend.are_recorded(call.tensors):
             call.values = values
             # So that activations are not kept until the next step.
             call.watched = {}

@@ -26,6 +26,7 @@ class Call:
             that this is a call of, and would keep it alive.
         trace: What the call is traced into.
         is_hidden: Whether no gradient of it reaches what is computed outside.
+        is_recorded: Whether a tape may be asked for gradients by it.
         values: Coefficient times value of every term, once computed.
         has_escaped: Whether the call of the outermost layer was traced into
             something else.
@@ -35,6 +36,7 @@ class Call:
     entry: internals.Entry | None
     trace: object
     is_hidden: bool
+    is_recorded: bool
     values: dict[str, Tensor] | None = None
     has_escaped: bool = False
 

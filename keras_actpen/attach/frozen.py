@@ -7,7 +7,7 @@ import keras
 
 from keras_actpen import internals
 from keras_actpen.attach.activation_spec import ActivationSpec
-from keras_actpen.attach.held_layers import is_graph_model, unwrapped
+from keras_actpen.attach.held_layers import runs_its_graph, unwrapped
 from keras_actpen.attach.layer_refs import all_refs
 from keras_actpen.attach.weights import weight_of
 
@@ -28,7 +28,7 @@ def frozen_layers(
         spec: Where they are looked at; default: where their terms are.
     """
     in_front: dict[int, tuple[bool, bool]] = {}
-    if is_graph_model(model):
+    if runs_its_graph(model):
         in_front = internals.trainable_in_front(model)
 
     @functools.cache

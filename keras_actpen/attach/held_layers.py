@@ -14,19 +14,26 @@ Keys: TypeAlias = tuple[str, ...]
 
 
 def is_graph_model(model: Any) -> bool:
-    """Tell whether `model` runs its graph of layers, so that it can be cloned.
+    """Tell whether `model` has a graph of layers, so that it can be rebuilt.
 
     True for Sequential and Functional models, also of the user's own class;
-    False for any class that brings its own `call`, graph or not, and for a
-    Sequential model on several tensors, for which Keras makes no graph.
+    False for a Sequential model on several tensors, for which Keras makes no
+    graph.
     """
     if not isinstance(model, keras.Sequential | keras.Function):
         return False
-    if model.built and internals.graph_of(model) is None:
-        return False
+    return not model.built or internals.graph_of(model) is not None
+
+
+def runs_its_graph(model: Any) -> bool:
+    """Tell whether `model` runs its graph and nothing else.
+
+    False for any class that brings its own `call`.
+    """
     cls = type(internals.root_of(model))
     definer = next(c for c in cls.__mro__ if "call" in vars(c))
-    return definer.__module__.partition(".")[0] == "keras"
+    is_keras = definer.__module__.partition(".")[0] == "keras"
+    return is_keras and is_graph_model(model)
 
 
 def unwrapped(layer: Layer) -> Layer:
@@ -42,7 +49,7 @@ def users_layer(layer: Layer) -> Layer:
 def children(layer: Layer) -> Iterator[tuple[Keys, Layer]]:
     """The layers that a layer holds itself, with what they are called there."""
     layer = unwrapped(layer)
-    if is_graph_model(layer):
+    if runs_its_graph(layer):
         for one in layer.layers:
             if not isinstance(one, keras.layers.InputLayer):
                 yield (one.name,), one
@@ -68,6 +75,13 @@ def children(layer: Layer) -> Iterator[tuple[Keys, Layer]]:
         if not isinstance(one, keras.layers.InputLayer):
             yield found.pop(key, ((one.name,), one))
     yield from found.values()
+
+
+def attribute_layers(layer: Layer) -> Iterator[Layer]:
+    """The layers in the attributes of a layer, Keras's own too."""
+    for value in internals.attributes_of(layer).values():
+        for _, one in _layers_in((), value):
+            yield one
 
 
 @functools.cache

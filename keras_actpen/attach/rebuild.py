@@ -12,7 +12,11 @@ import keras
 from keras import tree
 
 from keras_actpen import backend, internals
-from keras_actpen.attach.held_layers import is_graph_model, unwrapped
+from keras_actpen.attach.held_layers import (
+    attribute_layers,
+    is_graph_model,
+    unwrapped,
+)
 from keras_actpen.attach.layer_refs import LayerRef
 from keras_actpen.attach.penalized_layer import (
     PenalizedLayer,
@@ -184,15 +188,20 @@ class _Rebuilding:
 
 
 def _graphs(
-    model: keras.Model, outer: Any
+    model: keras.Model, outer: Any, seen: set[int] | None = None
 ) -> Iterator[tuple[keras.Model, Any]]:
     """Graph models in a model, each with the layer that it is there."""
+    seen = set() if seen is None else seen
+    if id(model) in seen:
+        return  # a model that holds the one around it
+    seen.add(id(model))
     inner = unwrapped(model)
     if is_graph_model(inner):
         yield inner, outer
-    for layer in inner.layers:
+    # Models in attributes may have layers of the graph in theirs.
+    for layer in (*inner.layers, *attribute_layers(inner)):
         if isinstance(unwrapped(layer), keras.Model):
-            yield from _graphs(layer, layer)
+            yield from _graphs(layer, layer, seen)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from keras_actpen.backend.doubles import (
     offsets,
 )
 from keras_actpen.backend.execution import (
+    are_recorded,
     below_root,
     differentiates_latest_first,
     have_escaped,
@@ -73,6 +74,7 @@ else:
 
 __all__ = [
     "any_nonzero",
+    "are_recorded",
     "below_root",
     "bucket_counts",
     "by_chunks",

@@ -13,6 +13,7 @@ from keras_actpen.backend.tensors import MaskedTensors, Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+    from tensorflow.python.eager import record  # nothing public says
 
     # What of these runs eagerly calls a function once a sample, and once more
     # to see what it returns.
@@ -167,6 +168,17 @@ def is_hidden_from_tapes() -> bool:
             tape.watch(probe)
             seen = tf.identity(probe)
         return tape.gradient(seen, probe) is None
+
+
+def are_recorded(tensors: Any) -> bool:
+    """Whether a gradient tape of TensorFlow records what is made of tensors.
+
+    Not within its `stop_recording()`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    flat = [x for x in keras.tree.flatten(tensors) if x is not None]
+    return record.should_record_backprop(flat)
 
 
 def running_graph() -> object:

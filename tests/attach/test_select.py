@@ -10,7 +10,7 @@ from keras import layers as kl
 
 from keras_actpen import PenalizedLayer, attach_penalty
 from keras_actpen.attach import select as select_module
-from keras_actpen.attach.held_layers import is_graph_model
+from keras_actpen.attach.held_layers import is_graph_model, runs_its_graph
 from keras_actpen.attach.layer_refs import layer_refs
 from keras_actpen.attach.select import select
 
@@ -226,7 +226,9 @@ def test_graph_models():
     assert is_graph_model(Graph())
     assert is_graph_model(keras.Sequential())
     assert is_graph_model(sub_model("plain", "dense"))
-    assert not is_graph_model(OwnCall())
+    assert is_graph_model(OwnCall())
+    assert not runs_its_graph(OwnCall())
+    assert runs_its_graph(Graph())
     assert not is_graph_model(Subclassed())
     assert not is_graph_model(kl.Dense(3))
     assert paths(Graph(), "*") == ["only"]
