@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_actpen.attach.penalized_layer import PenalizedLayer
-from keras_actpen.penalties.validation import invalid_type
+from keras_actpen.penalties.validation import invalid_type, invalid_value
 from keras_actpen.statistics.snapshot import Snapshots
 
 OnDeadUnits: TypeAlias = Callable[[PenalizedLayer, np.ndarray], Any]
@@ -23,6 +23,24 @@ def check_hook(given: Any) -> OnDeadUnits | None:
     raise invalid_type(
         "on_dead_units", "a function f(layer, mask), or None", given
     )
+
+
+def check_is_called(
+    on_dead_units: OnDeadUnits | None, layers: Mapping[str, PenalizedLayer]
+) -> None:
+    """Refuse a function that no layer's outputs would be told to.
+
+    Raises:
+        ValueError: If all layers are looked at elsewhere.
+    """
+    places = [one.on for it in layers.values() for one in it.actpen.specs]
+    if on_dead_units is not None and "output" not in places:
+        raise invalid_value(
+            "on_dead_units",
+            "a layer whose output is penalized or watched; "
+            "`attach_penalty(model, layer, l2=0.0)` adds one",
+            f"layers looked at: {', '.join(map(repr, dict.fromkeys(places)))}",
+        )
 
 
 def tell_dead_units(

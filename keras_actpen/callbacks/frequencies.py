@@ -1,5 +1,6 @@
 """What PenaltyMonitor does and how often: its arguments, checked."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_actpen.penalties.validation import (
@@ -8,10 +9,18 @@ from keras_actpen.penalties.validation import (
     invalid_value,
     invalid_values,
 )
-from keras_actpen.statistics.optional import check_names
-from keras_actpen.statistics.snapshot import STATISTICS
 
 STATISTICS_FREQ = 50
+
+# Arguments that are about the steps that take statistics, or about files.
+_OF_STATISTICS = (
+    "statistics_in_logs",
+    "statistics",
+    "validation_statistics",
+    "dead_after",
+    "on_dead_units",
+)
+_OF_FILES = ("images", "hparams")
 
 
 def check_update_freq(value: Any) -> str | int:
@@ -57,20 +66,23 @@ def check_overhead(value: Any, statistics_freq: int) -> float | None:
     return value
 
 
-def check_statistics_in_logs(
-    names: Any, statistics_freq: int
-) -> tuple[str, ...]:
-    """Names of statistics that are always taken, as a tuple.
+def check_takes_effect(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of `PenaltyMonitor` that would do nothing.
+
+    Args:
+        arguments: All of them, by name.
 
     Raises:
-        TypeError: If `names` is not a sequence of strings.
-        ValueError: If there is no statistic of a name, or none is taken.
+        ValueError: If there is one without what it needs.
     """
-    names = check_names(names, "statistics_in_logs", STATISTICS)
-    if names and not statistics_freq:
-        raise invalid_values(
-            "statistics_freq above 0, or statistics_in_logs=()",
-            statistics_in_logs=names,
-            statistics_freq=statistics_freq,
-        )
-    return names
+    needs = {
+        "statistics_freq": (_OF_STATISTICS, "statistics_freq above 0"),
+        "log_dir": (_OF_FILES, "a directory as log_dir"),
+    }
+    for needed, (names, expected) in needs.items():
+        given = [name for name in names if arguments[name]]
+        if given and not arguments[needed]:
+            raise invalid_values(
+                f"{expected}, or no {given[0]}",
+                **{name: arguments[name] for name in (given[0], needed)},
+            )

@@ -9,14 +9,8 @@ from typing import Any, Literal
 
 from keras_actpen import internals
 from keras_actpen.attach.attach import penalized_layers
+from keras_actpen.callbacks import dead_units, frequencies
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
-from keras_actpen.callbacks.dead_units import OnDeadUnits, check_hook
-from keras_actpen.callbacks.frequencies import (
-    STATISTICS_FREQ,
-    check_overhead,
-    check_statistics_in_logs,
-    check_update_freq,
-)
 from keras_actpen.callbacks.monitored_fit import MonitoredFit
 from keras_actpen.callbacks.short_progress_bar import shorten
 from keras_actpen.instrumentation.session import Session
@@ -24,6 +18,7 @@ from keras_actpen.penalties.validation import check_integer
 from keras_actpen.statistics.alerts import Alerts, OnFinding
 from keras_actpen.statistics.optional import StatisticName, check_names
 from keras_actpen.statistics.since_fired import check_dead_after
+from keras_actpen.statistics.snapshot import STATISTICS
 from keras_actpen.statistics.thresholds import THRESHOLDS, AlertKinds
 from keras_actpen.statistics.unit_values import UnitValues
 from keras_actpen.tensorboard.log_directory import absolute, check_log_dir
@@ -126,7 +121,7 @@ class PenaltyMonitor(CopyableCallback):
         *,
         update_freq: Literal["epoch", "batch"] | int = "epoch",
         histogram_freq: int = 1,
-        statistics_freq: int = STATISTICS_FREQ,
+        statistics_freq: int = frequencies.STATISTICS_FREQ,
         max_overhead: float | None = None,
         statistics: Sequence[StatisticName] = (),
         statistics_in_logs: Sequence[str] = (),
@@ -135,7 +130,7 @@ class PenaltyMonitor(CopyableCallback):
         dead_after: int | None = None,
         alerts: AlertKinds = tuple(THRESHOLDS),
         on_finding: OnFinding | None = None,
-        on_dead_units: OnDeadUnits | None = None,
+        on_dead_units: dead_units.OnDeadUnits | None = None,
         hparams: Mapping[str, Any] | None = None,
         verbose_terms: bool = False,
     ):
@@ -145,15 +140,15 @@ class PenaltyMonitor(CopyableCallback):
         )
         check_integer("histogram_freq", histogram_freq, "an integer >= 0", 0)
         check_integer("statistics_freq", statistics_freq, "an integer >= 0", 0)
-        self.update_freq: str | int = check_update_freq(update_freq)
+        self.update_freq: str | int = frequencies.check_update_freq(update_freq)
         self.histogram_freq = histogram_freq
         self.statistics_freq = statistics_freq
-        self.max_overhead: float | None = check_overhead(
+        self.max_overhead: float | None = frequencies.check_overhead(
             max_overhead, statistics_freq
         )
         self.statistics: tuple[str, ...] = check_names(statistics)
-        self.statistics_in_logs: tuple[str, ...] = check_statistics_in_logs(
-            statistics_in_logs, statistics_freq
+        self.statistics_in_logs: tuple[str, ...] = check_names(
+            statistics_in_logs, "statistics_in_logs", STATISTICS
         )
         self.validation_statistics = validation_statistics
         self.images = images
@@ -161,9 +156,12 @@ class PenaltyMonitor(CopyableCallback):
         self.alerts = alerts
         self.on_finding = on_finding
         Alerts(alerts, on_finding)  # checks both
-        self.on_dead_units: OnDeadUnits | None = check_hook(on_dead_units)
+        self.on_dead_units: dead_units.OnDeadUnits | None = (
+            dead_units.check_hook(on_dead_units)
+        )
         self.hparams: dict[str, Any] = dict(hparams or {})
         self.verbose_terms = verbose_terms
+        frequencies.check_takes_effect(vars(self))
         self._start()
 
     def _start(self) -> None:
@@ -194,6 +192,7 @@ class PenaltyMonitor(CopyableCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Stand in for the model's train function."""
         self._open_session()
+        dead_units.check_is_called(self.on_dead_units, self._session.layers)
         self._session.forget_others(self)
         self._fit = MonitoredFit(self, self._session, self._directory())
         self._session.install(self)

@@ -93,4 +93,5 @@ def _loss(model: keras.Model, batch: Batch, training: bool) -> float:
         return math.nan
     arguments = loss_arguments(model, batch, training)
     loss = model.compute_loss(y_pred=y_pred, **arguments)
-    return float(ops.convert_to_numpy(loss))
+    # TensorFlow (2.21) gives NumPy no scalar in bfloat16.
+    return float(ops.convert_to_numpy(ops.expand_dims(loss, 0))[0])

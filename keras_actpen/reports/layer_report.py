@@ -14,7 +14,7 @@ from keras_actpen.statistics.findings import (
 
 _NO_LOSS = (
     "Shares of the loss and of the gradient are not known: they need a "
-    "compiled model and the targets `y`."
+    "compiled model, the targets `y` and a loss that is not NaN."
 )
 
 

@@ -138,7 +138,9 @@ class ActivationStatistics(DeviceState):
         start = column([new.start for new in news])
         highest = column([new.high for new in news])
 
-        zero = ops.where(ops.greater(zeros, 0), 0.0, np.inf)
+        # Of two numbers it would be of Keras's own float type.
+        nothing = ops.zeros_like(start)
+        zero = ops.where(ops.greater(zeros, 0), nothing, np.inf)
         low = ops.minimum(column([new.low for new in news]), zero)
         high = ops.maximum(highest, -zero)
         low, high = ops.minimum(old.low, low), ops.maximum(old.high, high)

@@ -196,7 +196,7 @@ def _of_activations(
     yield "exploding", rms, f"the {what} have a root mean square of {rms:.3g}"
     if spec.on == "output":
         saturated = saturated_share(snapshot, activation)
-        message = f"{percent(saturated)} of {what} are saturated"
+        message = f"about {percent(saturated)} of {what} are saturated"
         yield "saturated", saturated, message
 
 

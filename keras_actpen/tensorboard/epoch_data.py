@@ -97,7 +97,9 @@ def _array(value: Any) -> np.ndarray | None:
         if isinstance(value, keras.Variable):
             value = backend.local_values(value)[0]
         elif keras.ops.is_tensor(value):
-            value = keras.ops.convert_to_numpy(value)
+            # TensorFlow (2.21) gives NumPy no scalar in bfloat16.
+            rows = keras.ops.expand_dims(value, 0)
+            value = keras.ops.convert_to_numpy(rows)[0]
         array = np.asarray(value)
         # float64 would take texts of digits, and None as NaN.
         if value is None or array.dtype.kind in _NO_NUMBERS or not array.size:

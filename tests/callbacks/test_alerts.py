@@ -346,7 +346,7 @@ def test_saturated_units(tmp_path):
             verbose=0,
         )
     assert [str(one.message) for one in caught] == [
-        f"dense_4: {100 * share:.0f} % of activations are saturated"
+        f"dense_4: about {100 * share:.0f} % of activations are saturated"
     ]
 
 

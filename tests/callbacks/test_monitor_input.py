@@ -17,7 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import (
 
 from keras_actpen import (
     PenaltyMonitor,
+    TargetController,
     attach_penalty,
+    penalty_report,
     plot_activations,
     watch_activations,
 )
@@ -342,3 +344,45 @@ def test_batch_curves_are_live(tmp_path):
             x, y, batch_size=1, verbose=0, callbacks=[monitor, Look()]
         )
     assert seen == list(range(1, 10))
+
+
+@pytest.mark.parametrize("floatx", ["float64", "bfloat16"])
+def test_other_float_types(tmp_path, floatx):
+    if keras.backend.backend() == "jax" and floatx == "float64":
+        pytest.skip("JAX has it if all of the process has")
+    before = keras.config.floatx()
+    x, y = data()
+    try:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
+        model = penalized()
+        history = fit(model, PenaltyMonitor(tmp_path))
+        control = TargetController("dense_4/l2", 0.5, update_freq=2)
+        fit(model, control, epochs=3)
+        report = penalty_report(model, x, y)
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(before)
+    tags = train(tmp_path)
+    assert tags["metric/loss"].values == pytest.approx(
+        [float(one) for one in history["loss"]]
+    )
+    (layer,) = report.layers
+    statistics = layer.statistics["output"]
+    assert 0 < statistics["zero_fraction"] < 1
+    assert np.isfinite(report.loss)
+    assert statistics["min"] == 0.0
+
+
+def test_dead_units_that_nobody_is_told_of(tmp_path):
+    model = attach_penalty(sequential(), "dense_4", l2=0.01, on="preactivation")
+    model.compile("sgd", "mse", **QUICK)
+    monitor = PenaltyMonitor(tmp_path, on_dead_units=print)
+    with pytest.raises(ValueError, match=r"l2=0.0\).*'preactivation'"):
+        fit(model, monitor)
+    told = []
+    monitor = PenaltyMonitor(
+        tmp_path, on_dead_units=lambda *args: told.append(1)
+    )
+    fit(attach_penalty(model, "head", l2=0.0), monitor)
+    assert len(told) == 2

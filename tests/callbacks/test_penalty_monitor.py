@@ -323,7 +323,9 @@ def is_statistic(tag):
 )
 def test_log_holds_exactly(tmp_path, arguments, batch_steps, histogram_steps):
     model = regression()
-    history = fit(model, PenaltyMonitor(tmp_path, **arguments), epochs=3)
+    history = fit(
+        model, PenaltyMonitor(**{"log_dir": tmp_path, **arguments}), epochs=3
+    )
     log = event_logs.read(tmp_path)
     epochs = [0, 1, 2]
     train = dict.fromkeys(OVERVIEW | METRICS | LAYER_TAGS | TAB, epochs)
@@ -781,9 +783,34 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
             {"statistics_in_logs": ("l0",), "statistics_freq": 0},
             ValueError,
             "Invalid values received for arguments `statistics_in_logs` and "
-            "`statistics_freq`. Expected statistics_freq above 0, or "
-            "statistics_in_logs=(). Received: statistics_in_logs=('l0',), "
+            "`statistics_freq`. Expected statistics_freq above 0, or no "
+            "statistics_in_logs. Received: statistics_in_logs=('l0',), "
             "statistics_freq=0",
+        ),
+        *(
+            (
+                {name: value, "statistics_freq": 0},
+                ValueError,
+                f"Invalid values received for arguments `{name}` and "
+                f"`statistics_freq`. Expected statistics_freq above 0, or no "
+                f"{name}. Received: {name}={value!r}, statistics_freq=0",
+            )
+            for name, value in (
+                ("statistics", ("kurtosis",)),
+                ("validation_statistics", True),
+                ("dead_after", 3),
+                ("on_dead_units", print),
+            )
+        ),
+        *(
+            (
+                {name: value, "log_dir": None},
+                ValueError,
+                f"Invalid values received for arguments `{name}` and "
+                f"`log_dir`. Expected a directory as log_dir, or no {name}. "
+                f"Received: {name}={value!r}, log_dir=None",
+            )
+            for name, value in (("images", True), ("hparams", {"width": 2}))
         ),
         (
             {"statistics_in_logs": "l0"},
@@ -810,7 +837,7 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
 )
 def test_bad_arguments(arguments, error, text):
     with pytest.raises(error) as caught:
-        PenaltyMonitor(None, **arguments)
+        PenaltyMonitor(**{"log_dir": "logs", **arguments})
     assert str(caught.value) == text
 
 

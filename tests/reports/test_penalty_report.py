@@ -160,8 +160,9 @@ def test_shares_that_are_not_known(why):
     assert term.value == pytest.approx(expected, rel=1e-6)
     assert " ".join(str(report).split()).endswith(
         "Shares of the loss and of the gradient are not known: they need a "
-        "compiled model and the targets `y`. There are too few samples to "
-        "judge which units are dead: it takes 100 per unit. No other findings."
+        "compiled model, the targets `y` and a loss that is not NaN. There "
+        "are too few samples to judge which units are dead: it takes 100 per "
+        "unit. No other findings."
     )
 
 

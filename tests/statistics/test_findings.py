@@ -155,7 +155,7 @@ def test_saturated_activations(activation, bounded):
     exact = np.mean(np.abs(h - middle) > edge)
     assert share == pytest.approx(exact, abs=0.05)
     seen = of_activations(h, activation=activation)
-    text = f"{100 * share:.0f} % of activations are saturated"
+    text = f"about {100 * share:.0f} % of activations are saturated"
     assert found(seen, saturated=share) == {"saturated": (share, share, text)}
     assert found(seen, saturated=share + 1e-9) == {}
 
