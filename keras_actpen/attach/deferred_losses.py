@@ -56,6 +56,8 @@ class DeferredLosses(threading.local):
     Attributes:
         outside: Those outside of any stateless scope.
         inside: Whether the layer is being called.
+        has_come: Whether a call has begun since the last one of the outermost
+            layer.
         has_escaped: Whether the last call was traced into something else
             than the call of the outermost layer, which may not be traced, and
             the call not be seen, again.
@@ -64,6 +66,8 @@ class DeferredLosses(threading.local):
     def __init__(self):
         self.outside: list[Call] = []
         self.inside: bool = False
+        self.has_come: bool = True
+        self._is_told: bool = False
         self.has_escaped: bool = False
         # What the last call of the outermost layer was traced into, and the
         # stateless scope that it began in.
@@ -91,10 +95,29 @@ class DeferredLosses(threading.local):
             scope: The stateless scope that it begins in, or None.
         """
         self._entered_in = trace
+        self.has_come = False
         if scope is None:
             # A new stateless scope starts without calls by itself.
             self.outside.clear()
         self._entered_scope = None if scope is None else weakref.ref(scope)
+
+    def passed_by(self, layer: Any) -> None:
+        """Warn, once, that only the plain layer was called.
+
+        Args:
+            layer: The `PenalizedLayer`.
+        """
+        if self._is_told or not layer.actpen.terms:
+            return
+        self._is_told = True
+        warn_user(
+            f"The penalty of layer {layer.name!r} is not in the loss: the "
+            "model's code does not call the layer by the attribute that holds "
+            "it, but by another object, such as a function that was made in "
+            "`__init__`, or another layer that holds it too. Make that in "
+            "`call`, of the attribute, or name the layer by the path of the "
+            "one that calls it."
+        )
 
     def add(self, call: Call) -> None:
         """Keep a call."""

@@ -30,6 +30,10 @@ class RunningCalls(Protocol):
     """What the running thread knows of a layer's calls."""
 
     inside: bool
+    has_come: bool
+
+    def passed_by(self, layer: Any) -> None:
+        """Take note that the root was called, and the twin was not."""
 
 
 class Observer(Protocol):
@@ -86,7 +90,7 @@ class ObservedTwin(LayerTwin):
         kwargs: dict[str, Any],
     ) -> Any:
         calls = self.actpen.calls
-        calls.inside = True
+        calls.inside = calls.has_come = True
         try:
             return self.actpen.observe(self, call, args, kwargs)
         finally:
@@ -119,11 +123,15 @@ class ObservedTwin(LayerTwin):
         # twice lose the first one, as it does under the JAX trainer, where
         # every call clears the losses of the layer (7.5 becomes 6.0; Keras
         # 3.15).
+        if self._called and not self.actpen.calls.has_come:
+            self.actpen.calls.passed_by(self)
         return [*super()._get_own_losses(), *self.actpen.losses(self)]
 
     @backend.uncompiled
     def _clear_losses(self) -> None:
         self.actpen.enter()
+        # Any call sets it, of the root too.
+        vars(self)["_called"] = False
         super()._clear_losses()
 
     def _trackable_children(

@@ -372,3 +372,52 @@ def test_autograph_reads_the_code(caplog):
     with caplog.at_level(logging.WARNING):
         step(tf.ones((2, 3, FEATURES)))
     assert "AutoGraph" not in caplog.text
+
+
+class ByFunction(keras.Model):
+    """Calls a layer by a function that was made in `__init__`."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = layers.Dense(4, name="a"), layers.Dense(2, name="b")
+        self.forward = lambda x, a=self.a, b=self.b: b(a(x))
+
+    def call(self, x):
+        return self.forward(x)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="refused when attached")
+def test_penalty_that_the_code_goes_round_is_told():
+    x, y = data()
+    model = ByFunction()
+    model(x)
+    attached = attach_penalty(model, "a", l2=1.0)
+    attached.compile("sgd", "mse")
+    with pytest.warns(
+        UserWarning, match="layer 'a' is not in the loss"
+    ) as told:
+        attached.fit(x, y, epochs=2, batch_size=5, verbose=0)
+    ours = [one for one in told if "not in the loss" in str(one.message)]
+    assert [one.filename for one in ours] == [__file__]
+
+
+def test_layer_that_is_not_called_every_time_is_no_fault():
+    class Sometimes(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a = layers.Dense(FEATURES, name="a")
+            self.b = layers.Dense(2, name="b")
+            self.uses_a = True
+
+        def call(self, x):
+            return self.b(self.a(x) if self.uses_a else x)
+
+    x, _ = data()
+    model = Sometimes()
+    model(x)
+    attached = attach_penalty(model, ["a", "b"], l2=1.0)
+    assert len(attached.losses) == 0
+    assert value_of(attached, x) > 0
+    attached.uses_a = False
+    expected = mean_of_squares(attached(x))
+    assert value_of(attached, x) == pytest.approx(expected, rel=1e-6)
