@@ -60,6 +60,7 @@ from keras_actpen.backend.sums import (
 )
 from keras_actpen.backend.trainers import (
     compiles_steps,
+    ends_steps_in_threads,
     hands_state_through,
     looks_up_step,
     returns_scalars,
@@ -83,6 +84,7 @@ __all__ = [
     "compiles_steps",
     "differentiates_latest_first",
     "double_sums",
+    "ends_steps_in_threads",
     "hands_state_through",
     "have_escaped",
     "is_chief",

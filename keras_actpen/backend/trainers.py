@@ -26,6 +26,14 @@ def sync_variables(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
+def ends_steps_in_threads() -> bool:
+    """Whether Keras may call a callback's `on_train_batch_end` in a thread.
+
+    It has called all of them when an epoch ends.
+    """
+    return keras.backend.backend() != "tensorflow"
+
+
 def state_is_sharded() -> bool:
     """Whether compiled steps are made for a number of variables."""
     return (

@@ -1,8 +1,14 @@
-"""Arguments of a controller that are checked one by one."""
+"""Arguments of a controller or a scheduler that are checked one by one."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from keras_actpen.penalties.validation import check_number, invalid_type
+from keras_actpen.penalties.validation import (
+    check_integer,
+    check_number,
+    invalid_type,
+    invalid_value,
+)
 
 
 def check_bounds(bounds: Any) -> tuple[float, float]:
@@ -38,3 +44,39 @@ def check_term(term: Any) -> str:
         "'path/term' or the name of a term, for example 'dense_4/l1'",
         term,
     )
+
+
+def check_terms(terms: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names or globs of terms.
+
+    Raises:
+        TypeError: If one is not a string.
+        ValueError: If there is none.
+    """
+    checked = (terms,) if isinstance(terms, str) else tuple(terms)
+    if not checked:
+        raise invalid_value(
+            "terms",
+            "at least one name or glob of terms, for example terms='l2'",
+            f"terms={terms!r}",
+        )
+    for term in checked:
+        if not isinstance(term, str):
+            raise TypeError(
+                "Invalid type received for argument `terms`. Expected "
+                "names or globs of terms, for example terms='l2'. "
+                f"Received: terms={terms!r}"
+            )
+    return checked
+
+
+def check_move_freq(value: Any) -> Literal["epoch"] | int:
+    """Return `"epoch"`, or the steps from one move to the next.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it is below 1.
+    """
+    if value != "epoch":
+        check_integer("update_freq", value, "'epoch' or an integer >= 1", 1)
+    return value

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from keras_actpen.callbacks.control_rules import Miss
 from keras_actpen.callbacks.term_refs import TermRef
+from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.penalties.validation import check_number
 from keras_actpen.statistics.since_fired import FEWEST_POSITIONS
 from keras_actpen.statistics.snapshot import StatisticsSnapshot
@@ -54,6 +55,14 @@ class Reading:
         self.snapshot: StatisticsSnapshot = snapshot or StatisticsSnapshot()
         self.total = total
         self.samples = samples
+
+    @classmethod
+    def of(cls, ref: TermRef, state: RunState) -> "Reading":
+        """What a training has recorded of a term."""
+        spec = ref.layer.actpen.terms[ref.name].spec
+        totals, samples = state.totals["train"].read()
+        snapshot = state.snapshots()[ref.path, spec]
+        return cls(snapshot, totals[ref.path, ref.name], samples)
 
     def measure(self, name: str, before: "Reading", ref: TermRef) -> float:
         """A measure of what came since an earlier reading, NaN if nothing."""

@@ -8,7 +8,7 @@ import keras
 from keras_actpen import backend
 from keras_actpen.callbacks.dead_units import OnDeadUnits, tell_dead_units
 from keras_actpen.callbacks.ownership import is_moved
-from keras_actpen.callbacks.penalty_scheduler import steps_done
+from keras_actpen.callbacks.step_count import StepCount, steps_done
 from keras_actpen.instrumentation.instrumented_steps import (
     EveryNthStep,
     StepsWithinOverhead,
@@ -75,10 +75,10 @@ class MonitoredFit:
         self._follows_units = monitor.on_dead_units is not None
         if self._follows_units:
             self._session.follow_units()
-        # Batches trained on: until now, when the epoch began, when last
-        # written. None until the first epoch begins.
-        self._steps: int | None = None
-        self._epoch_start = self._last_written = 0
+        self._count = StepCount()
+        # Batches trained on when last written.
+        self._last_written = 0
+        self.has_begun: bool = False
         self._validation: Recorded | None = None
 
     def _choose_steps(self) -> None:
@@ -93,11 +93,6 @@ class MonitoredFit:
         if monitor.validation_statistics and monitor.statistics_freq:
             self._session.record_validation()
             self._validation_pace = EveryNthStep(monitor.statistics_freq)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the first epoch has begun."""
-        return self._steps is not None
 
     @property
     def model(self) -> keras.Model:
@@ -117,7 +112,8 @@ class MonitoredFit:
         Raises:
             ValueError: If the log directory cannot be written.
         """
-        self._steps = self._last_written = steps_done(self.model)
+        self.has_begun = True
+        self._last_written = steps_done(self.model)
         if self._directory is None or not backend.is_chief(self.model):
             return None
         # Not at the top: importing the package must not import tensorboard.
@@ -134,9 +130,9 @@ class MonitoredFit:
 
     def begin_epoch(self) -> None:
         """Start a new period."""
-        self._session.state.reset("train")
+        self._session.begin_period("train")
         self._pace.begin_epoch()
-        self._epoch_start = self._steps
+        self._count.begin_epoch(self.model)
         self._validation = None
 
     def before_step(self, batch: int) -> None:
@@ -146,10 +142,8 @@ class MonitoredFit:
             batch: Its number in the epoch.
         """
         self.tell_facts()
-        self._steps = self._epoch_start + batch
-        if self._writes_batches:
-            self._write_batches()
-        self._steps += 1
+        runs = self._session.state.runs["train"]
+        self._write_batches(self._count.begin_step(batch, runs))
         what = "statistics" if self._pace.instruments(batch) else "terms"
         self._session.request("train", what, self._pace.stopwatch)
 
@@ -159,17 +153,26 @@ class MonitoredFit:
         if facts := self._alerts.new_facts(session.checks.facts()):
             self._alerts.announce(facts, self.model, len(session.layers))
 
-    @property
-    def _writes_batches(self) -> bool:
-        return self._runs is not None and self._monitor.update_freq != "epoch"
-
-    def _write_batches(self) -> None:
+    def _write_batches(self, steps: int) -> None:
         """Write the terms until the last step, if it is time."""
-        if self._steps >= self._last_written + self._monitor.update_freq:
-            self._last_written = self._steps
+        freq, runs = self._monitor.update_freq, self._session.state.runs
+        # Nothing to write before the first step of an epoch.
+        if self._runs is None or freq == "epoch" or not runs["train"]:
+            return
+        if steps >= self._last_written + freq:
+            self._last_written = steps
             backend.sync_variables(self.model)
             means = self._session.means("train")
-            self._runs.attempt(self._runs.write_batch, means, self._steps)
+            self._runs.attempt(self._runs.write_batch, means, steps)
+
+    def _end_last_step(self) -> None:
+        """Count the step that began last, if it has run."""
+        count, runs = self._count, self._session.state.runs["train"]
+        if count.settle(count.has_run(runs)):
+            self._pace.take_back()
+        else:
+            # More than was counted, if the last call ran several steps.
+            self._write_batches(max(steps_done(self.model), count.done))
 
     def begin_validation(self) -> None:
         """Start to count its steps."""
@@ -198,10 +201,7 @@ class MonitoredFit:
             epoch: Its number, from 0.
             logs: Gets the terms.
         """
-        if self._writes_batches:
-            # More than was counted, if the last call ran several steps.
-            self._steps = max(steps_done(self.model), self._steps)
-            self._write_batches()
+        self._end_last_step()
         with self._pace.writing():
             recorded = {"train": self._recorded()}
             # A train_step of the user's own may have returned anything.
@@ -253,7 +253,9 @@ class MonitoredFit:
         unused = self._session.checks.unused_keys("train")
         monitor = self._monitor
         shows = self._runs is not None or monitor.statistics_in_logs
-        if not (shows and monitor.statistics_freq) and not self._follows_units:
+        has_none = not self._session.has_steps("train")
+        is_shown = shows and monitor.statistics_freq
+        if has_none or not (is_shown or self._follows_units):
             return Recorded(means, unused=unused)
         state = self._session.state
         snapshots = self._window.after_epoch(state.snapshots())

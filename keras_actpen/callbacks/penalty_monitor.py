@@ -248,7 +248,7 @@ class PenaltyMonitor(CopyableCallback):
             self._shorten_progress_bar()
         self._session.install(self)
         self._session.stand_in("test")
-        self._session.state.reset("test")
+        self._session.begin_period("test")
         if self._is_fitting:
             self._fit.begin_validation()
 

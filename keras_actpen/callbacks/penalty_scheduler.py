@@ -10,8 +10,10 @@ import numpy as np
 from keras_actpen import backend
 from keras_actpen.attach.select import Entries
 from keras_actpen.attach.user_warning import warn_user
+from keras_actpen.callbacks.control_arguments import check_terms
 from keras_actpen.callbacks.copyable_callback import CopyableCallback
 from keras_actpen.callbacks.ownership import claim, owns, release
+from keras_actpen.callbacks.step_count import StepCount, steps_done
 from keras_actpen.callbacks.term_refs import (
     TermRef,
     log_coefficients,
@@ -104,6 +106,9 @@ class PenaltyScheduler(CopyableCallback):
             schedule returns no finite number >= 0.
     """
 
+    # Keras then waits for no step's logs to call on_train_batch_end.
+    async_safe = True
+
     def __init__(
         self,
         schedule: Callable[[int], Any],
@@ -124,22 +129,7 @@ class PenaltyScheduler(CopyableCallback):
             raise invalid_value("unit", "'step' or 'epoch'", f"unit={unit!r}")
         self.schedule = schedule
         self.layers = layers
-        self.terms: tuple[str, ...] = (
-            (terms,) if isinstance(terms, str) else tuple(terms)
-        )
-        if not self.terms:
-            raise invalid_value(
-                "terms",
-                "at least one name or glob of terms, for example terms='l2'",
-                f"terms={terms!r}",
-            )
-        for term in self.terms:
-            if not isinstance(term, str):
-                raise TypeError(
-                    "Invalid type received for argument `terms`. Expected "
-                    "names or globs of terms, for example terms='l2'. "
-                    f"Received: terms={terms!r}"
-                )
+        self.terms: tuple[str, ...] = check_terms(terms)
         self.unit = unit
         self._start()
 
@@ -150,19 +140,24 @@ class PenaltyScheduler(CopyableCallback):
         self._value: Callable[[int], Any] = self.schedule
         # Whether the optimizer came with steps that this scheduler missed.
         self._missed_steps = False
-        # Steps when the epoch began, and a lower bound of those until now.
-        self._epoch_start = self._steps = 0
+        self._count = StepCount()
+        # Last batches of calls that have run; Keras adds them in threads.
+        self._ended: set[int] = set()
+        # Of the call that began last.
+        self._batch = 0
 
     def set_model(self, model: keras.Model) -> None:
         """Compare the optimizer's steps with those of the last training."""
         super().set_model(model)
         # Not later: the steps that BackupAndRestore restores in its
         # on_train_begin, maybe in epoch 0, are those of a resumed training.
-        self._missed_steps = steps_done(model) > self._steps
+        # One that was interrupted may have run.
+        self._count.end_step()
+        self._missed_steps = steps_done(model) > self._count.done
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the terms."""
-        self._epoch_start = self._steps = 0
+        self._count = StepCount()
         # Not `self.model` in batch hooks: on JAX it syncs at every step.
         self._fitted = self.model
         self._refs = select_terms(self._fitted, self.layers, self.terms)
@@ -176,51 +171,75 @@ class PenaltyScheduler(CopyableCallback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Set the coefficients of the epoch's first step."""
-        # Not earlier: BackupAndRestore restores in its on_train_begin. An
-        # optimizer that a train_step of the user's own leaves alone stays 0.
-        self._steps = max(steps_done(self._fitted), self._steps)
-        self._epoch_start = self._steps
+        # Not earlier: BackupAndRestore restores in its on_train_begin.
+        self._settle()
+        self._count.begin_epoch(self._fitted)
+        step = self._count.epoch_start
         if self._missed_steps and epoch == 0 and self.unit == "step":
             self._warn_of_late_start()
-        self._move(epoch if self.unit == "epoch" else self._steps, self._steps)
+        self._move(epoch if self.unit == "epoch" else step, step)
 
-    # No on_train_batch_end: Keras would wait for every step's logs.
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Set the coefficients of the coming step."""
+        step = self._count.begin_step(batch)
+        self._ended.clear()
+        self._batch = batch
         if self.unit == "step":
-            step = self._epoch_start + batch
             self._move(step, step)
-        self._steps = self._epoch_start + batch + 1
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Take note that a step has run."""
+        self._ended.add(batch)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Take back what a step has changed that did not run."""
+        # A thread may still have to call on_train_batch_end.
+        in_threads = backend.ends_steps_in_threads()
+        if not in_threads or self._count.is_missed_by(self._fitted):
+            self._settle()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Log the coefficients."""
+        self._settle()
         log_coefficients(self._refs, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let go of the model."""
         release(self._refs, self)
         # More than was counted, if the last call ran several steps.
-        steps = max(steps_done(self._fitted), self._steps)
+        count = self._count
+        count.done = max(steps_done(self._fitted), count.done)
         self._start()
-        self._steps = steps
+        self._count = count
+
+    def _settle(self) -> None:
+        """Count the last step if it has run, else take back its change."""
+        count = self._count
+        if not count.settle(max(self._ended, default=-1) >= self._batch):
+            return
+        if self.unit == "step" and count.done > count.epoch_start:
+            self._move(count.done - 1, count.done - 1)
 
     def _warn_of_late_start(self) -> None:
         try:
             first = self._factor(0)
         except Exception:  # a schedule for later steps may do anything at 0
             return
-        if self._factor(self._steps) != first:
+        steps = self._count.done
+        if self._factor(steps) != first:
             warn_user(
-                f"PenaltyScheduler starts at step {self._steps} of its "
+                f"PenaltyScheduler starts at step {steps} of its "
                 "schedule, because the optimizer has already taken that many "
                 "steps. To start at step 0, compile the model again with a "
                 "new optimizer, or shift the schedule: "
                 "`PenaltyScheduler(lambda t: schedule(max(0, t - "
-                f"{self._steps})))`."
+                f"{steps})))`."
             )
 
     def _warn_of_zeros(self) -> None:
@@ -275,21 +294,3 @@ class PenaltyScheduler(CopyableCallback):
             f"function of the {self.unit} that returns one finite number "
             f">= 0. Received: {received} for {self.unit} {t}"
         )
-
-
-def steps_done(model: keras.Model) -> int:
-    """Number of batches that a model's optimizer has seen.
-
-    This is what a learning rate schedule counts: with gradient accumulation,
-    several batches make one update.
-    """
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:  # a train_step of the user's own may have several
-        return 0
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    batches = getattr(inner, "gradient_accumulation_steps", None) or 1
-    iterations = optimizer.iterations
-    if isinstance(iterations, keras.Variable):
-        # int() cannot read a MirroredVariable.
-        iterations = backend.local_values(iterations)[0]
-    return int(iterations) * batches

@@ -7,7 +7,11 @@ import keras
 
 from keras_actpen import backend
 from keras_actpen.attach.attach import penalized_layers
-from keras_actpen.callbacks.control_arguments import check_bounds, check_term
+from keras_actpen.callbacks.control_arguments import (
+    check_bounds,
+    check_move_freq,
+    check_term,
+)
 from keras_actpen.callbacks.control_rules import (
     ControlRule,
     Limits,
@@ -29,8 +33,8 @@ from keras_actpen.callbacks.measures import (
     miss,
 )
 from keras_actpen.callbacks.ownership import claim, owns, release
-from keras_actpen.callbacks.penalty_scheduler import steps_done
 from keras_actpen.callbacks.reach import Reach, check_reachable
+from keras_actpen.callbacks.step_count import StepCount
 from keras_actpen.callbacks.term_refs import (
     TermRef,
     find_term,
@@ -128,10 +132,7 @@ class TargetController(CopyableCallback):
         self.measure: str = check_choice("measure", measure, tuple(EFFECTS))
         self.target: float = check_target(target, measure)
         self.rule: ControlRule = get_rule(rule)
-        if update_freq != "epoch":
-            expected = "'epoch' or an integer >= 1"
-            check_integer("update_freq", update_freq, expected, 1)
-        self.update_freq = update_freq
+        self.update_freq = check_move_freq(update_freq)
         self.start: int = check_integer("start", start, "an integer >= 0", 0)
         self.bounds: tuple[float, float] | None = (
             None if bounds is None else check_bounds(bounds)
@@ -139,8 +140,7 @@ class TargetController(CopyableCallback):
         self.patience: int = check_integer(
             "patience", patience, "an integer >= 1", 1
         )
-        if effect is None:
-            effect = EFFECTS[measure]
+        effect = EFFECTS[measure] if effect is None else effect
         self.effect: str = check_choice("effect", effect, ("raises", "lowers"))
         self._start()
 
@@ -152,11 +152,10 @@ class TargetController(CopyableCallback):
         self._limits: Limits | None = None
         self._memory: Memory = ()
         self._has_begun = False
-        # Batches trained on when the epoch began.
-        self._epoch_start = 0
+        self._count = StepCount()
         # Whether the step before this one was measured, and steps since.
         self._pending = False
-        self._waited = 0
+        self._waited = self._waited_before = 0
         self._before = Reading()
         self._measured: float | None = None
         self._reach: Reach | None = None
@@ -190,9 +189,9 @@ class TargetController(CopyableCallback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Start a new period."""
-        self._session.state.reset("train")
+        self._session.begin_period("train")
         self._before = Reading()
-        self._epoch_start = steps_done(self._fitted)
+        self._count.begin_epoch(self._fitted)
         if self.update_freq == "epoch":
             self._waited = 0
         if not self._has_begun:
@@ -215,14 +214,14 @@ class TargetController(CopyableCallback):
 
     def _state(self) -> dict[str, Any]:
         """What a control that goes on from here has to know."""
-        if self._pending:
-            # Callbacks that save come before this one; the step is done.
-            self._pending = False
+        # Callbacks that save come before this one; the step may be done.
+        has_run = self._count.has_run(self._session.state.runs["train"])
+        if self._pending and has_run:
             self._move()
         return {
             "coefficient": self._ref.coefficient,
             "memory": list(self._memory),
-            "waited": self._waited,
+            "waited": self._waited if has_run else self._waited_before,
         }
 
     # No on_train_batch_end: Keras would wait for every step's logs.
@@ -233,27 +232,30 @@ class TargetController(CopyableCallback):
         if self._pending:
             backend.sync_variables(self._fitted)
             self._move()
-        steps = self._fitted.steps_per_execution
-        if not owns(self._ref, self, self._epoch_start + batch):
+        self._waited_before = self._waited
+        runs = self._session.state.runs["train"]
+        step = self._count.begin_step(batch, runs)
+        if not owns(self._ref, self, step):
             self._pending = False
         elif self.update_freq == "epoch":
             self._pending = batch == 0
         else:
-            self._waited += steps
+            self._waited += self._fitted.steps_per_execution
             self._pending = self._waited >= self.update_freq
         if self._pending:
             self._waited = 0
         # The terms at every step: their means in `logs` are then exact.
-        self._session.request(
-            "train", "statistics" if self._pending else "terms"
-        )
+        what = "statistics" if self._pending else "terms"
+        self._session.request("train", what)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Move the coefficient if the last step was measured; log."""
+        count, runs = self._count, self._session.state.runs["train"]
+        if count.settle(count.has_run(runs)):
+            self._waited, self._pending = self._waited_before, False
         if self._pending:
-            self._pending = False
             self._move()
         if logs is not None:
             log_coefficients([self._ref], logs)
@@ -264,7 +266,7 @@ class TargetController(CopyableCallback):
         """Keep the terms of a validation apart from those of the training."""
         if self._session is not None:
             self._session.stand_in("test")
-            self._session.state.reset("test")
+            self._session.begin_period("test")
 
     def on_test_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -281,11 +283,9 @@ class TargetController(CopyableCallback):
         self._start()
 
     def _move(self) -> None:
+        self._pending = False
         ref, limits = self._ref, self._limits
-        state, term = self._session.state, (ref.path, ref.name)
-        spec = ref.layer.actpen.terms[ref.name].spec
-        totals, samples = state.totals["train"].read()
-        now = Reading(state.snapshots()[ref.path, spec], totals[term], samples)
+        now = Reading.of(ref, self._session.state)
         measured = now.measure(self.measure, self._before, ref)
         self._before = now
         if not math.isfinite(measured):

@@ -42,6 +42,9 @@ class EveryNthStep:
         self._next = (batch // self.steps + 1) * self.steps
         return True
 
+    def take_back(self) -> None:
+        """The last step of an epoch did not run; the next one starts anew."""
+
     @property
     def stopwatch(self) -> None:
         """The stopwatch for the coming step: none."""
@@ -111,6 +114,12 @@ class StepsWithinOverhead:
         self._steps += 1
         self._instrumented += self._next_is_instrumented
         return self._next_is_instrumented
+
+    def take_back(self) -> None:
+        """The step that `instruments` was asked about last did not run."""
+        self._steps -= 1
+        self._instrumented -= self._next_is_instrumented
+        self._next_is_instrumented = self._previous_was_instrumented
 
     def _is_affordable(self) -> bool:
         ratio = self.step_ratio

@@ -76,6 +76,8 @@ class RunState:
             else ActivationStatistics(units)
         )
         self._units = units
+        # Calls of each phase's function that have run since the last `reset`.
+        self.runs: dict[str, int] = {"train": 0, "test": 0}
         # None until it is asked for.
         self.since_fired: SinceFired | HostSinceFired | None = None
         # Those that were asked for, by their class.
@@ -136,6 +138,7 @@ class RunState:
 
     def reset(self, phase: str) -> None:
         """Start a new period."""
+        self.runs[phase] = 0
         states = self._of_period() if phase == "train" else []
         if phase in self.totals:
             states.append(self.totals[phase])

@@ -10,6 +10,9 @@ from keras_actpen import backend, internals
 from keras_actpen.attach.penalized_layer import PenalizedLayer
 from keras_actpen.attach.recording import log_key
 from keras_actpen.instrumentation import step_logs
+from keras_actpen.instrumentation.handed_coefficients import (
+    HandedCoefficients,
+)
 from keras_actpen.instrumentation.run_state import RunState
 from keras_actpen.instrumentation.step_checks import StepChecks
 from keras_actpen.instrumentation.step_function import (
@@ -46,13 +49,9 @@ class Session:
             "test": ("terms",),
         }
         self._users: list[keras.callbacks.Callback] = []
-        self._coefficients = [
-            layer.actpen.coefficients
-            for layer in layers.values()
-            if layer.actpen.terms
-        ]
-        # How often they have been set when a step last saw them.
-        self._changes = -1
+        self.coefficients: HandedCoefficients = HandedCoefficients(
+            model, layers.values()
+        )
         # Of the terms in the logs.
         self.keys: list[str] = [
             log_key(path, name)
@@ -151,6 +150,7 @@ class Session:
 
     def _reported_logs(self, report: Callable[[Any], Any], logs: Any) -> Any:
         """Logs of a period from those of its last step."""
+        self.coefficients.end_epoch()
         if not isinstance(logs, dict) or logs.keys().isdisjoint(self.keys):
             reported = report(logs)  # of a step that was not recorded
         else:
@@ -190,6 +190,12 @@ class Session:
         for function in self.functions.values():
             function.restore()
 
+    def begin_period(self, phase: str) -> None:
+        """Forget what was recorded, and what no step has recorded."""
+        self.state.reset(phase)
+        if phase in self.functions:
+            self.functions[phase].disarm()
+
     def request(
         self, phase: str, what: str, stopwatch: Stopwatch | None = None
     ) -> None:
@@ -207,9 +213,18 @@ class Session:
         if function.requested != "statistics":
             function.requested = what
 
+    def has_steps(self, phase: str) -> bool:
+        """Whether there were steps in the period, recorded or not.
+
+        An epoch has none after a generator has run out.
+        """
+        function = self.functions.get(phase)
+        is_armed = function is not None and function.requested is not None
+        return self.state.runs[phase] > 0 or is_armed
+
     def means(self, phase: str) -> dict[str, float]:
         """Mean of every term so far, by its key in `logs`, on the host."""
-        if phase not in self.state.totals:
+        if phase not in self.state.totals or not self.has_steps(phase):
             return {}
         totals, samples = self.state.totals[phase].read()
         if not samples:
@@ -226,31 +241,10 @@ class Session:
             for term, total in totals.items()
         }
 
-    def with_coefficients(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments of a step in which changed coefficients are seen.
-
-        Only where `backend.hands_state_through` is there something to do.
-        """
-        if not backend.hands_state_through():
-            return args
-        changes = 0
-        for one in self._coefficients:
-            changes += one.changes
-        if changes == self._changes:
-            return args
-        self._changes = changes
-        current = {
-            id(one.variable): list(one.values()) for one in self._coefficients
-        }
-        (trainable, non_trainable, *others), *data = args
-        non_trainable = list(non_trainable)
-        variables = self.model.non_trainable_variables
-        for index, variable in enumerate(variables):
-            if id(variable) in current:
-                # Again: a sync may have undone it since.
-                variable.assign(current[id(variable)])
-                non_trainable[index] = variable.value
-        return (trainable, non_trainable, *others), *data
+    def end_step(self, phase: str) -> None:
+        """A step has run; data of unknown length may end before it does."""
+        self.state.runs[phase] += 1
+        self.coefficients.end_step()
 
     def with_totals(self, logs: Any, phase: str) -> Any:
         """Logs of a step with the sums of the terms so far, on the device.

@@ -75,7 +75,7 @@ class StepFunction:
         """Run one step, recording what has been armed."""
         session = self.session
         requested, self.requested = self.requested, None
-        args = session.with_coefficients(args)
+        args = session.coefficients.in_arguments(args)
         if not self.stopwatches:
             result = self._run(requested, args)
         else:
@@ -87,6 +87,7 @@ class StepFunction:
             backend.wait_for(result)
             for stopwatch in stopwatches:
                 stopwatch.stop(requested)
+        session.end_step(self.phase)
         if requested is None:
             return result
         session.last_recorded = self.phase
@@ -144,10 +145,14 @@ class StepFunction:
             self.session.restore_functions()
             raise
 
-    def restore(self) -> None:
-        """Leave the model its plain function."""
+    def disarm(self) -> None:
+        """Let the next step record nothing."""
         self.requested = None
         self.stopwatches = []
+
+    def restore(self) -> None:
+        """Leave the model its plain function."""
+        self.disarm()
         model, name = self.session.model, f"{self.phase}_function"
         if getattr(model, name) is self:
             # One of an evaluation may have been made for our variables too.

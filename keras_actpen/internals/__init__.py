@@ -51,6 +51,7 @@ from keras_actpen.internals.tracing import (
 )
 from keras_actpen.internals.trainable import trainable_in_front
 from keras_actpen.internals.training import (
+    batches_seen,
     build_optimizer,
     give_back_jax_state,
     unwrap_reported_logs,
@@ -73,6 +74,7 @@ __all__ = [
     "ObservedTwin",
     "attributes_of",
     "batches_of",
+    "batches_seen",
     "build_optimizer",
     "carry_over",
     "compute_loss_watched",

@@ -67,3 +67,16 @@ def wrap_reported_logs(
 def unwrap_reported_logs(model: keras.Model) -> None:
     """Undo `wrap_reported_logs`."""
     vars(model).pop("_get_metrics_result_or_logs", None)
+
+
+def batches_seen(optimizer: Any) -> Any:
+    """The variable in which an optimizer counts batches.
+
+    With gradient accumulation the public `iterations` counts updates: batches
+    divided by `gradient_accumulation_steps` and rounded down.
+
+    Args:
+        optimizer: The optimizer of a model, or what stands there.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(inner, "_iterations", inner.iterations)

@@ -187,15 +187,16 @@ def evidence(
     Args:
         path: Path of the layer.
         layer: The layer.
-        means: As in `Alerts.findings`.
+        means: As in `Alerts.findings`; none if no step ran in the epoch.
         loss: The same.
         snapshots: The same.
         facts: As in `Alerts.findings`.
     """
     activation = getattr(layer.wrapped_layer, "activation", None)
+    keys = {name: log_key(path, name) for name in layer.actpen.terms}
     return Evidence(
         path=path,
-        terms={name: means[log_key(path, name)] for name in layer.actpen.terms},
+        terms={name: means[key] for name, key in keys.items() if key in means},
         loss=math.nan if loss is None else float(loss),
         statistics=_of_layer(path, layer, snapshots),
         activation=getattr(activation, "__name__", ""),
