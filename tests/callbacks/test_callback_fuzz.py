@@ -169,6 +169,7 @@ def test_names(name, term):
         monitor.set_model(made)
         monitor.on_train_begin()
         monitor.on_epoch_begin(0)
+        monitor.on_train_batch_begin(0)
         monitor.on_epoch_end(0, logs)
         monitor.on_train_end()
         assert list(logs) == [f"penalty/{name}/{term}"]
