@@ -11,6 +11,7 @@ from keras_actpen import backend
 from keras_actpen.attach.activation_spec import ActivationSpec
 from keras_actpen.statistics.optional import Values
 from keras_actpen.statistics.snapshot import Snapshots
+from keras_actpen.tensorboard.records import in_utf8
 
 PHASES = ("train", "validation")
 
@@ -59,8 +60,7 @@ def by_phase(
     """
     phases: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
     for given, value in logs.items():
-        # Half a surrogate pair has no UTF-8, which files are written in.
-        key = str(given).encode(errors="backslashreplace").decode()
+        key = in_utf8(str(given))
         is_validation = key.startswith("val_") and given not in trained
         name = key.removeprefix("val_") if is_validation else key
         if not name.startswith(_WRITTEN_ELSEWHERE):

@@ -27,6 +27,8 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from keras_actpen.tensorboard.records import in_utf8
+
 Value = summary_pb2.Summary.Value
 
 # The largest float32.
@@ -53,7 +55,9 @@ def scalar(tag: str, value: float, description: str = "") -> Value:
         tensor_shape=_shape_proto(()),
         float_val=[value],
     )
-    return Value(tag=tag, metadata=_scalar_metadata(description), tensor=tensor)
+    return Value(
+        tag=in_utf8(tag), metadata=_scalar_metadata(description), tensor=tensor
+    )
 
 
 @functools.cache
@@ -94,7 +98,9 @@ def histogram(tag: str, buckets: np.ndarray, description: str = "") -> Value:
             f"buckets={buckets.tolist()}"
         )
     metadata = _histogram_metadata(description)
-    return Value(tag=tag, metadata=metadata, tensor=_numeric_tensor(buckets))
+    return Value(
+        tag=in_utf8(tag), metadata=metadata, tensor=_numeric_tensor(buckets)
+    )
 
 
 @functools.cache
@@ -118,7 +124,11 @@ def text(tag: str, markdown: str, description: str = "") -> Value:
     """
     metadata = text_metadata.create_summary_metadata(None, description)
     metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
-    return Value(tag=tag, metadata=metadata, tensor=string_tensor(markdown))
+    return Value(
+        tag=in_utf8(tag),
+        metadata=metadata,
+        tensor=string_tensor(in_utf8(markdown)),
+    )
 
 
 def image(tag: str, pixels: np.ndarray, description: str = "") -> Value:
@@ -140,7 +150,7 @@ def image(tag: str, pixels: np.ndarray, description: str = "") -> Value:
     metadata = image_metadata.create_summary_metadata(None, description)
     metadata.data_class = summary_pb2.DATA_CLASS_BLOB_SEQUENCE
     tensor = string_tensor([str(width), str(height), content.getvalue()])
-    return Value(tag=tag, metadata=metadata, tensor=tensor)
+    return Value(tag=in_utf8(tag), metadata=metadata, tensor=tensor)
 
 
 def plugin_tensor(
@@ -160,7 +170,7 @@ def plugin_tensor(
     metadata = _plugin_metadata(plugin, description)
     is_text = isinstance(data, str)
     tensor = string_tensor(data) if is_text else _numeric_tensor(data)
-    return Value(tag=tag, metadata=metadata, tensor=tensor)
+    return Value(tag=in_utf8(tag), metadata=metadata, tensor=tensor)
 
 
 @functools.cache

@@ -18,6 +18,14 @@ _ROW = 256
 _PLACES = 256 * np.arange(_ROW)
 
 
+def in_utf8(text: str) -> str:
+    """A text that has UTF-8, as files have it.
+
+    Half a surrogate pair has none: it becomes what Python writes for it.
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def record(content: bytes) -> bytes:
     """One record of an event file.
 

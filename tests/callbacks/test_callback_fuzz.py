@@ -174,7 +174,9 @@ def test_names(name, term):
         monitor.on_train_end()
         assert list(logs) == [f"penalty/{name}/{term}"]
         tags = event_logs.read(directory)["actpen/train"]
-        assert f"penalty/{name}/{term}" in tags
+        # Files are in UTF-8.
+        written = f"{name}/{term}".encode(errors="backslashreplace").decode()
+        assert f"penalty/{written}" in tags
 
 
 shapes = st.lists(st.integers(1, 3), min_size=1, max_size=4)
