@@ -111,12 +111,13 @@ class DeferredLosses(threading.local):
             return
         self._is_told = True
         warn_user(
-            f"The penalty of layer {layer.name!r} is not in the loss: the "
-            "model's code does not call the layer by the attribute that holds "
-            "it, but by another object, such as a function that was made in "
-            "`__init__`, or another layer that holds it too. Make that in "
-            "`call`, of the attribute, or name the layer by the path of the "
-            "one that calls it."
+            f"The penalty of layer {layer.name!r} is not in the loss: since "
+            "the model's call began only the plain layer has been called, not "
+            "the penalized one in its place. If the model's code calls it by "
+            "another object, such as a function that was made in `__init__`, "
+            "or another layer that holds it too, make that in `call`, of the "
+            "attribute, or name the layer by the path of the one that calls "
+            "it."
         )
 
     def add(self, call: Call) -> None:

@@ -9,6 +9,7 @@ from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 
 from keras_actpen import backend
 from keras_actpen.backend.tensors import Tensor
+from keras_actpen.internals.tracing import is_in_train_step
 from keras_actpen.internals.twins import LayerTwin
 
 # Arguments of a call that are never symbolic.
@@ -123,8 +124,9 @@ class ObservedTwin(LayerTwin):
         # twice lose the first one, as it does under the JAX trainer, where
         # every call clears the losses of the layer (7.5 becomes 6.0; Keras
         # 3.15).
-        if self._called and not self.actpen.calls.has_come:
-            self.actpen.calls.passed_by(self)
+        calls = self.actpen.calls
+        if self._called and not calls.has_come and is_in_train_step():
+            calls.passed_by(self)
         return [*super()._get_own_losses(), *self.actpen.losses(self)]
 
     @backend.uncompiled

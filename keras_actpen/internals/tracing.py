@@ -126,6 +126,17 @@ def is_exporting() -> bool:
     return name.startswith("keras.src.") and name.endswith(".export")
 
 
+def is_in_train_step() -> bool:
+    """Whether a model takes a training step.
+
+    There nothing but the model's own code has called layers since its call.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "train_step":
+        frame = frame.f_back
+    return frame is not None
+
+
 def is_in_constructor() -> bool:
     """Whether the caller, itself a constructor, serves that of a layer.
 

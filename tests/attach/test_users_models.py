@@ -394,7 +394,7 @@ def test_penalty_that_the_code_goes_round_is_told():
     attached = attach_penalty(model, "a", l2=1.0)
     attached.compile("sgd", "mse")
     with pytest.warns(
-        UserWarning, match="layer 'a' is not in the loss"
+        UserWarning, match="layer .a. is not in the loss"
     ) as told:
         attached.fit(x, y, epochs=2, batch_size=5, verbose=0)
     ours = [one for one in told if "not in the loss" in str(one.message)]
@@ -421,3 +421,18 @@ def test_layer_that_is_not_called_every_time_is_no_fault():
     attached.uses_a = False
     expected = mean_of_squares(attached(x))
     assert value_of(attached, x) == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_after_calls_of_the_plain_model():
+    """A penalty that was not asked for anew is not missing."""
+    x, _ = data()
+    inputs = keras.Input((FEATURES,))
+    model = keras.Model(inputs, layers.Dense(4, name="hidden")(inputs))
+    attached = attach_penalty(model, "hidden", l2=1.0)
+    around = keras.Model(inputs, attached(inputs))
+    model(x)
+    # pytest makes an error of any warning.
+    assert len(attached.losses) == len(around.losses) == 0
+    assert value_of(attached, x) > 0
+    model(x)
+    assert len(attached.losses) == 1
