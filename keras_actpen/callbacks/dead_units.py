@@ -28,7 +28,7 @@ def check_hook(given: Any) -> OnDeadUnits | None:
 def check_is_called(
     on_dead_units: OnDeadUnits | None, layers: Mapping[str, PenalizedLayer]
 ) -> None:
-    """Refuse a function that no layer's outputs would be told to.
+    """Refuse a function that would never be called.
 
     Raises:
         ValueError: If all layers are looked at elsewhere.

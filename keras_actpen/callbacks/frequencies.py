@@ -20,7 +20,10 @@ _OF_STATISTICS = (
     "dead_after",
     "on_dead_units",
 )
-_OF_FILES = ("images", "hparams")
+_OF_FILES = ("images", "hparams", "update_freq")
+
+# What these are where nothing was asked for.
+_WITHOUT_EFFECT = ((), {}, False, None, "epoch")
 
 
 def check_update_freq(value: Any) -> str | int:
@@ -80,7 +83,9 @@ def check_takes_effect(arguments: Mapping[str, Any]) -> None:
         "log_dir": (_OF_FILES, "a directory as log_dir"),
     }
     for needed, (names, expected) in needs.items():
-        given = [name for name in names if arguments[name]]
+        given = [
+            name for name in names if arguments[name] not in _WITHOUT_EFFECT
+        ]
         if given and not arguments[needed]:
             raise invalid_values(
                 f"{expected}, or no {given[0]}",

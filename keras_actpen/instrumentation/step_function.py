@@ -104,7 +104,8 @@ class StepFunction:
                 internals.build_optimizer(self.session.model)
         began, used = time.perf_counter(), time.process_time()
         result = self._call(requested, args)
-        # Neither what other processes took, nor each thread's share.
+        # The clock counts what other processes do, and the processor's time
+        # counts each thread: the smaller one is what this step took at most.
         self._first_seconds[requested] = min(
             time.perf_counter() - began, time.process_time() - used
         )

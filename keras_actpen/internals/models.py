@@ -127,7 +127,7 @@ def carry_over(
             return kind((key, mapped(item)) for key, item in value.items())
         return value
 
-    # Weights that no attribute holds too, in the order of weight files.
+    # First, so that they stay in the order that weight files have them in.
     for variable in (*old._trainable_variables, *old._non_trainable_variables):
         new._track_variable(variable)
 

@@ -99,10 +99,10 @@ def serialized_for_sharing(layer: keras.layers.Layer) -> dict[str, Any]:
 
 
 def in_file() -> set[int]:
-    """Ids of the objects that the file which the caller's caller writes has.
+    """Ids of the objects that the caller's caller has saved or loaded so far.
 
-    Or of those that it has read. Keras (3.15) goes by them to have an object
-    that is held twice in one place of a weight file.
+    Keras (3.15) goes by them: a weight file has an object that is held twice
+    in one place.
     """
     visited = sys._getframe(2).f_locals.get("visited_saveables")
     return visited if isinstance(visited, set) else set()
@@ -127,9 +127,9 @@ def is_exporting() -> bool:
 
 
 def is_in_train_step() -> bool:
-    """Whether a model takes a training step.
+    """Whether this is part of a `train_step`.
 
-    There nothing but the model's own code has called layers since its call.
+    There only the model's own code has called layers since the model's call.
     """
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "train_step":

@@ -810,7 +810,11 @@ UPDATE_FREQ = "'epoch', 'batch' or an integer >= 1"
                 f"`log_dir`. Expected a directory as log_dir, or no {name}. "
                 f"Received: {name}={value!r}, log_dir=None",
             )
-            for name, value in (("images", True), ("hparams", {"width": 2}))
+            for name, value in (
+                ("images", True),
+                ("hparams", {"width": 2}),
+                ("update_freq", 10),
+            )
         ),
         (
             {"statistics_in_logs": "l0"},
